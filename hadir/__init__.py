@@ -1,0 +1,1 @@
+"""Hadir: who is here. A realtime presence server for two-sided marketplaces."""

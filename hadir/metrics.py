@@ -1,0 +1,68 @@
+"""Every metric, named once: base units, bounded labels, no ids."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 20000)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"hadir_{name}", text, labels, registry=REGISTRY)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"hadir_{name}", text, labels, registry=REGISTRY)
+
+
+def _seconds(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(f"hadir_{name}_seconds", text, labels, registry=REGISTRY, buckets=FAST)
+
+
+def _sizes(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(f"hadir_{name}", text, labels, registry=REGISTRY, buckets=SIZES)
+
+
+CONNECTIONS = _gauge("connections", "Open sockets.", "role")
+PENDING_CONNECTIONS = _gauge("pending_connections", "Sockets that wait for Postgres to be claimed.")
+SOCKET_OPENS = _counter("socket_opens", "Sockets opened.", "role")
+SOCKET_CLOSES = _counter("socket_closes", "Sockets ended, by the first close code.", "role", "code")
+HANDSHAKES_REFUSED = _counter("handshakes_refused", "Handshakes refused.", "reason")
+BEATS = _counter("beats", "Beats received.", "kind")
+PROTOCOL_ERRORS = _counter("protocol_errors", "Error messages sent to clients.", "code")
+BEAT_FLUSH_SECONDS = _seconds("beat_flush", "Time to record a batch of beats.")
+BEAT_FLUSH_IDS = _sizes("beat_flush_ids", "Beats in a batch.")
+RECLAIMS = _counter("reclaims", "Connections that took their row back after being taken for gone.", "outcome")
+
+TRANSITIONS = _counter("transitions", "Presence events decided.", "event", "outcome")
+BATCH_ITEMS = _sizes("batch_items", "Items in a batch.", "batcher")
+BATCH_SECONDS = _seconds("batch", "Time to settle a batch.", "batcher")
+BATCH_RETRIES = _counter("batch_retries", "Batches repeated.", "batcher")
+
+APPLY_LAG_SECONDS = _seconds("apply_lag", "From a commit to its mirror write.")
+APPLY_FAILURES = _counter("apply_failures", "Mirror writes that failed and are made up for later.")
+MIRROR_WARM = _gauge("mirror_warm", "1 while the mirror is seeded and every live instance has re-beaten.")
+MIRROR_SEEDS = _counter("mirror_seeds", "Seeds of the mirror.", "why")
+MIRROR_SEED_SECONDS = _seconds("mirror_seed", "Time of a seed.")
+MIRROR_BACKWARDS = _counter("mirror_backwards", "Times that Postgres was found older than the mirror.")
+MIRROR_DRIFT_ROWS = _counter("mirror_drift_rows", "Rows whose mirror was wrong at the same version.")
+VALKEY_CIRCUIT_OPEN = _gauge("valkey_circuit_open", "1 while Valkey counts as unreachable.")
+POSTGRES_AVAILABLE = _gauge("postgres_available", "1 while Postgres answers.")
+
+BUS_UP = _gauge("bus_up", "1 while this instance hears its own canary.")
+BUS_CANARY_SECONDS = _seconds("bus_canary", "From publishing the canary to hearing it.")
+BUS_EVENTS = _counter("bus_events", "Events published and heard.", "type", "direction")
+FEED_SECONDS = _seconds("feed", "Time of one reading of what changed.")
+
+LEADER = _gauge("leader", "1 on the instance that runs the sweeps.")
+EXPIRIES = _counter("expiries", "Graces that ended.", "reason")
+EXPIRY_HELD = _gauge("expiry_held", "Graces that are over and held back.")
+EXPIRY_HOLD_ACTIVE = _gauge("expiry_hold_active", "1 while expiry is held.")
+STALE = _counter("stale", "Mitras found stale by the sweep.")
+INSTANCES_JUDGED_DEAD = _counter("instances_judged_dead", "Instances proven dead by this one.")
+
+BEACON_ANSWERS = _counter("beacon_answers", "Beacon answers.", "state")
+BEACON_QUERIES = _counter("beacon_queries", "Counts made for the beacon.", "source")
+LOOP_LAG_SECONDS = _seconds("loop_lag", "Delay of a timer of the event loop.")
