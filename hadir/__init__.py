@@ -1,1 +1,3 @@
-"""Hadir: who is here. A realtime presence server for two-sided marketplaces."""
+"""Hadir: the realtime presence server of a two-sided marketplace."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What must survive: the pool, the queries, the migrations."""

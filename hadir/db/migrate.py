@@ -1,0 +1,69 @@
+"""Forward-only migrations: numbered SQL files, each in a transaction, safe from many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+import asyncpg
+
+from hadir.db.pool import connect
+from hadir.errors import SchemaBehind, SchemaUnfit
+
+LOCK = 7_230_015_448_410
+"""Advisory lock of the transaction that migrates: a session lock would not survive a transaction pooler."""
+MIGRATION_S = 600.0
+
+
+def known() -> list[str]:
+    """The names of all migrations of this version, in order."""
+    folder = resources.files("hadir.db") / "migrations"
+    return sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql"))
+
+
+async def migrate(url: str, *, pooler: str = "none") -> list[str]:
+    """Applies what is pending and answers the names. Raises `SchemaUnfit`, `PostgresUnavailable`."""
+    applied = []
+    connection = await connect(url, pooler=pooler)
+    try:
+        for name in known():
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=MIGRATION_S)
+                await connection.execute(
+                    "CREATE TABLE IF NOT EXISTS hadir_migrations "
+                    "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+                )
+                if await _is_applied(connection, name):
+                    continue
+                await _apply(connection, name)
+                applied.append(name)
+    finally:
+        await connection.close()
+    return applied
+
+
+async def _is_applied(connection: asyncpg.Connection, name: str) -> bool:
+    return bool(await connection.fetchval("SELECT true FROM hadir_migrations WHERE name = $1", name))
+
+
+async def _apply(connection: asyncpg.Connection, name: str) -> None:
+    text = (resources.files("hadir.db") / "migrations" / f"{name}.sql").read_text()
+    try:
+        await connection.execute(text, timeout=MIGRATION_S)
+    except (asyncpg.RaiseError, asyncpg.DatatypeMismatchError, asyncpg.InvalidForeignKeyError) as error:
+        raise SchemaUnfit(f"Migration {name} cannot be applied: {error}") from error
+    await connection.execute("INSERT INTO hadir_migrations (name) VALUES ($1)", name)
+
+
+async def pending(connection: asyncpg.Connection) -> Sequence[str]:
+    """The migrations that this version needs and the database does not have."""
+    if await connection.fetchval("SELECT to_regclass('hadir_migrations')") is None:
+        return known()
+    applied = {record["name"] for record in await connection.fetch("SELECT name FROM hadir_migrations")}
+    return [name for name in known() if name not in applied]
+
+
+async def check(connection: asyncpg.Connection) -> None:
+    """Raises `SchemaBehind` when migrations are pending. A schema that is ahead is fine: a deploy is under way."""
+    if missing := await pending(connection):
+        raise SchemaBehind(f"The schema lacks {', '.join(missing)}; run `hadir migrate` first.")

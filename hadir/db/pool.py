@@ -1,0 +1,215 @@
+"""Postgres behind deadlines: a call ends with its answer or with `PostgresUnavailable`, and heals by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+import orjson
+
+from hadir import metrics
+from hadir.errors import PostgresUnavailable
+
+log = logging.getLogger(__name__)
+
+CONNECT_S = 3.0
+ACQUIRE_S = 3.0
+COMMAND_S = 5.0
+PROBE_S = 0.5
+RELEASE_S = 1.0
+IDLE_S = 300.0
+
+Connection = asyncpg.Connection
+"""What `acquire` and `transaction` give."""
+
+LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""What says that this connection, or the server behind it, is of no use any more."""
+
+
+async def prepare(connection: asyncpg.Connection) -> None:
+    """jsonb as Python values, uuids as lower-case strings."""
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=lambda value: orjson.dumps(value).decode(), decoder=orjson.loads
+    )
+    await connection.set_type_codec("uuid", schema="pg_catalog", encoder=str, decoder=str)
+
+
+async def connect(url: str, *, pooler: str) -> asyncpg.Connection:
+    """One connection outside of any pool."""
+    try:
+        connection = await asyncpg.connect(
+            url, timeout=CONNECT_S, command_timeout=COMMAND_S, statement_cache_size=_cache(pooler)
+        )
+    except LOST as error:
+        raise PostgresUnavailable(f"Postgres cannot be reached: {_short(error)}") from error
+    await prepare(connection)
+    return connection
+
+
+def _cache(pooler: str) -> int:
+    """A transaction pooler hands out other sessions: prepared statements would not be there."""
+    return 0 if pooler == "transaction" else 100
+
+
+def _short(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+class Postgres:
+    """A pool whose every wait is bounded.
+
+    `available` turns false with the first failure that says the server is gone, and true again when a probe
+    succeeds; `available_since` is the monotonic time of that. `on_lost` and `on_back` are called at each change.
+    """
+
+    def __init__(self, url: str, *, pool_max: int = 10, pooler: str = "none") -> None:
+        self._url, self._pool_max, self._pooler = url, pool_max, pooler
+        self._slots = asyncio.Semaphore(pool_max)
+        self._idle: list[tuple[float, asyncpg.Connection]] = []
+        self._lost = asyncio.Event()
+        self._lost.set()
+        self._prober: asyncio.Task[None] | None = None
+        self.available_since: float | None = None
+        self.on_back: list[Callable[[], None]] = []
+        self.on_lost: list[Callable[[], None]] = []
+
+    @property
+    def available(self) -> bool:
+        return self.available_since is not None
+
+    async def __aenter__(self) -> Self:
+        self._prober = asyncio.create_task(self._probe(), name="postgres probe")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait([self._prober])
+        while self._idle:
+            await self._close(self._idle.pop()[1])
+
+    @asynccontextmanager
+    async def acquire(self, *, probing: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """A connection of one's own for a while. Raises `PostgresUnavailable`, from inside the block too."""
+        if not self.available and not probing:
+            raise PostgresUnavailable("Postgres cannot be reached.")
+        try:
+            async with asyncio.timeout(ACQUIRE_S):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise PostgresUnavailable("No connection to Postgres became free in time.") from error
+        connection: asyncpg.Connection | None = None
+        try:
+            connection = await self._take()
+            yield connection
+        except asyncpg.DataError:
+            raise  # an argument that does not fit; asyncpg derives it from InterfaceError
+        except LOST as error:
+            self._discard(connection)
+            connection = None
+            self._mark_lost(error)
+            raise PostgresUnavailable(f"Postgres failed: {_short(error)}") from error
+        except asyncio.CancelledError:
+            self._discard(connection)  # nobody knows what it would answer next
+            connection = None
+            raise
+        finally:
+            if connection is not None:
+                if connection.is_closed():
+                    self._discard(connection)
+                else:
+                    self._idle.append((time.monotonic(), connection))
+            self._slots.release()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection inside a transaction, committed at the end of the block."""
+        async with self.acquire() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[asyncpg.Record]:
+        async with self.acquire() as connection:
+            found: list[asyncpg.Record] = await connection.fetch(query, *args, timeout=timeout)
+            return found
+
+    async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> asyncpg.Record | None:
+        async with self.acquire() as connection:
+            return await connection.fetchrow(query, *args, timeout=timeout)
+
+    async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any:
+        async with self.acquire() as connection:
+            return await connection.fetchval(query, *args, timeout=timeout)
+
+    async def execute(self, query: str, *args: Any, timeout: float | None = None) -> None:
+        async with self.acquire() as connection:
+            await connection.execute(query, *args, timeout=timeout)
+
+    async def _take(self) -> asyncpg.Connection:
+        while self._idle:
+            since, connection = self._idle.pop()
+            if connection.is_closed() or time.monotonic() - since > IDLE_S:
+                self._discard(connection)
+            else:
+                return connection
+        return await connect(self._url, pooler=self._pooler)
+
+    def _discard(self, connection: asyncpg.Connection | None) -> None:
+        """Without the goodbye that a server that hangs would never answer."""
+        if connection is not None and not connection.is_closed():
+            connection.terminate()
+
+    async def _close(self, connection: asyncpg.Connection) -> None:
+        try:
+            await connection.close(timeout=RELEASE_S)
+        except LOST:
+            self._discard(connection)
+
+    def _mark_lost(self, error: BaseException) -> None:
+        if not self.available:
+            return
+        log.warning("postgres.lost", extra={"error": _short(error)})
+        self.available_since = None
+        metrics.POSTGRES_AVAILABLE.set(0)
+        while self._idle:
+            self._discard(self._idle.pop()[1])
+        self._lost.set()
+        for tell in self.on_lost:
+            tell()
+
+    async def _probe(self) -> None:
+        while True:
+            await self._lost.wait()
+            try:
+                async with self.acquire(probing=True) as connection:
+                    read_only = await connection.fetchval("SELECT pg_is_in_recovery()", timeout=CONNECT_S)
+            except PostgresUnavailable:
+                read_only = True
+            if read_only:
+                await asyncio.sleep(PROBE_S)
+                continue
+            self._lost.clear()
+            self.available_since = time.monotonic()
+            metrics.POSTGRES_AVAILABLE.set(1)
+            log.info("postgres.back")
+            for tell in self.on_back:
+                tell()
+

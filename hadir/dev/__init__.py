@@ -1,0 +1,1 @@
+"""What runs the whole system on an empty machine; the server never imports it."""

@@ -1,0 +1,1 @@
+"""Who is online: values above (no clock, no I/O), shells below."""

@@ -1,0 +1,283 @@
+"""The mirror: Valkey as a pure function of presence rows, plus beats. Each method is one script."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hadir import metrics
+from hadir.errors import PostgresUnavailable, ValkeyUnavailable
+from hadir.realtime.keys import Keys
+from hadir.realtime.presence import HTTP_OWNER, Row
+from hadir.realtime.rows import Reading
+from hadir.realtime.valkey import Valkey
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_SCRIPT = 100
+BEATS_PER_SCRIPT = 500
+FAILED_MAX = 10_000
+INSTANCE_LEASE_S = 12.0
+NO_OWNER = ""
+NO_TOKEN = ""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """One mitra's beat: `owner` as the mirror holds it, `age_s` at the moment of sending."""
+
+    mitra_id: str
+    owner: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """`strangers`: not held as online and owned by who beats. Unseeded, nothing was recorded."""
+
+    seeded: bool
+    now_s: float
+    deactivated: list[str]
+    strangers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorCounts:
+    """Counts of a warm mirror; `available` has capacity and is fresh."""
+
+    online: int
+    suspect: int
+    available: int
+    busy: int
+    deactivated: int
+
+
+def owner_of(row: Row) -> str:
+    """`instance connection` of an open socket, `- http:<sid>` of an HTTP mitra, nothing when nobody is there."""
+    if row.connection_id is None:
+        return NO_OWNER
+    if row.instance_id is not None:
+        return f"{row.instance_id} {row.connection_id}"
+    return f"- {row.connection_id}" if row.connection_id.startswith(HTTP_OWNER) else NO_OWNER
+
+
+class Mirror:
+    """`apply` never fails for its caller (R1): what Valkey missed is remembered and applied on its return.
+
+    `reread` reads rows by id; `live_instances` tells whose leases a warm mirror needs; `on_backwards` is called
+    when Postgres turned out to be older than the mirror.
+    """
+
+    def __init__(
+        self,
+        valkey: Valkey,
+        keys: Keys,
+        *,
+        stale_s: float,
+        reread: Callable[[Collection[str]], Awaitable[Reading]],
+        live_instances: Callable[[], Iterable[str]],
+        on_backwards: Callable[[], None],
+    ) -> None:
+        self._valkey = valkey
+        self._keys = keys
+        self._stale_ms = round(stale_s * 1000)
+        self._reread = reread
+        self._live_instances = live_instances
+        self._on_backwards = on_backwards
+        self._failed: set[str] = set()
+        self._failed_too_many = False
+
+    # apply
+
+    async def apply(
+        self, reading: Reading, *, beats: Collection[str] = (), committed_at: float | None = None
+    ) -> None:
+        """Makes Valkey agree with rows; `beats` are the ids for which the row itself is a sign of life."""
+        try:
+            newer = [
+                mitra_id
+                for chunk in chunks(reading.rows, ROWS_PER_SCRIPT)
+                for mitra_id in await self._apply_chunk(reading, chunk, beats, NO_TOKEN) or ()
+            ]
+        except ValkeyUnavailable:
+            metrics.APPLY_FAILURES.inc()
+            self._remember(row.mitra_id for row in reading.rows)
+            return
+        if committed_at is not None:
+            metrics.APPLY_LAG_SECONDS.observe(time.monotonic() - committed_at)
+        if newer:
+            await self._judge(newer)
+
+    async def apply_seed(self, reading: Reading, token: str) -> bool:
+        """The same under the seed's lease; False when that was lost. Raises `ValkeyUnavailable`."""
+        for chunk in chunks(reading.rows, ROWS_PER_SCRIPT):
+            newer = await self._apply_chunk(reading, chunk, (), token)
+            if newer is None:
+                return False
+            if newer:
+                await self._judge(newer)
+        return True
+
+    async def _apply_chunk(
+        self, reading: Reading, rows: Sequence[Row], beats: Collection[str], token: str
+    ) -> list[str] | None:
+        names = self._keys
+        keys = [*names.sets_of_ids, names.seed_lease]
+        args: list[Any] = [self._stale_ms, token]
+        for row in rows:
+            keys += (names.capacity(row.mitra_id), names.heartbeat(row.mitra_id))
+            args += (
+                row.mitra_id,
+                row.version,
+                int(row.is_active),
+                row.state.value,
+                row.open_sessions,
+                row.max_sessions,
+                int(row.last_session_at.timestamp()) if row.last_session_at else 0,
+                owner_of(row),
+                round(reading.age_s(row) * 1000),
+                int(row.mitra_id in beats),
+            )
+        answer = await self._valkey.run("apply", keys, args)
+        if answer is None:
+            return None
+        if answer[0]:
+            metrics.MIRROR_DRIFT_ROWS.inc(answer[0])
+        return list(answer[1:])
+
+    async def _judge(self, newer: list[str]) -> None:
+        """The mirror is ahead. A row read again after that which is still behind means Postgres went backwards."""
+        try:
+            held = await self._valkey.command("HMGET", self._keys.versions, *newer)
+            rows = {row.mitra_id: row for row in (await self._reread(newer)).rows}
+        except (PostgresUnavailable, ValkeyUnavailable):
+            self._remember(newer)
+            return
+        # Each version in the mirror was committed before it got there, and both were read in that order.
+        behind = [i for i, v in zip(newer, held, strict=True) if v and i in rows and rows[i].version < int(v)]
+        if behind:
+            log.error("mirror.postgres_went_backwards", extra={"rows": len(behind)})
+            metrics.MIRROR_BACKWARDS.inc()
+            self._on_backwards()
+
+    def _remember(self, mitra_ids: Iterable[str]) -> None:
+        self._failed.update(mitra_ids)
+        if len(self._failed) > FAILED_MAX:
+            self._failed.clear()
+            self._failed_too_many = True
+
+    def take_failed(self) -> set[str] | None:
+        """The ids whose rows Valkey missed, once; None when they were too many to remember."""
+        failed, self._failed = self._failed, set()
+        too_many, self._failed_too_many = self._failed_too_many, False
+        return None if too_many else failed
+
+    # beats and leases
+
+    async def beat(self, beats: Sequence[Beat]) -> BeatAnswer:
+        """Records at most `BEATS_PER_SCRIPT` beats in one round trip. Raises `ValkeyUnavailable`."""
+        names = self._keys
+        keys = [names.deactivated, names.heartbeats, names.available, names.connections, names.seeded]
+        args: list[Any] = [self._stale_ms]
+        for beat in beats:
+            keys.append(names.heartbeat(beat.mitra_id))
+            args += (beat.mitra_id, beat.owner, round(beat.age_s * 1000))
+        seeded, now_ms, refused, strangers = await self._valkey.run("beat", keys, args)
+        return BeatAnswer(bool(seeded), now_ms / 1000, refused, strangers)
+
+    async def lease(self, instance_id: str, stage: str) -> bool:
+        """`begin` before an instance sends all its true ages, `beaten` after and to renew. False: start again."""
+        keys = [self._keys.seeded, self._keys.instance(instance_id)]
+        return bool(await self._valkey.run("lease", keys, [stage, round(INSTANCE_LEASE_S * 1000)]))
+
+    async def has_lease(self, instance_id: str) -> bool:
+        return bool(await self._valkey.command("EXISTS", self._keys.instance(instance_id)))
+
+    async def drop_lease(self, instance_id: str) -> None:
+        await self._valkey.command("DEL", self._keys.instance(instance_id))
+
+    async def beats_by_age(
+        self, *, oldest_s: float | None, youngest_s: float, limit: int
+    ) -> list[tuple[str, float]] | None:
+        """(id, age in seconds) of last beats, oldest first; None when the mirror is not seeded."""
+        oldest = "" if oldest_s is None else math.ceil(oldest_s * 1000)
+        args = [oldest, math.floor(youngest_s * 1000), limit]
+        flat = await self._valkey.run("beats", [self._keys.seeded, self._keys.heartbeats], args)
+        if flat is None:
+            return None
+        return [(flat[n], int(flat[n + 1]) / 1000) for n in range(0, len(flat), 2)]
+
+    # reading
+
+    async def counts(self) -> MirrorCounts | None:
+        """The live counts; None while the mirror is cold. Raises `ValkeyUnavailable`."""
+        answer = await self._counts(0, "0")
+        if answer is None:
+            return None
+        _, _, online, beating, fresh, capable, deactivated, _ = answer
+        return MirrorCounts(online, online - beating, fresh, beating - capable, deactivated)
+
+    async def snapshot(self, ttl_s: float) -> tuple[str, float] | None:
+        """The beacon's body and the seconds it is still valid, counted now or by whoever came first."""
+        answer = await self._counts(round(ttl_s * 1000), f"{ttl_s:g}")
+        return None if answer is None else (answer[0], answer[1] / 1000)
+
+    async def _counts(self, ttl_ms: int, max_age: str) -> list[Any] | None:
+        names = self._keys
+        keys = [names.seeded, names.online, names.heartbeats, names.available, names.deactivated, names.snapshot]
+        keys += [names.instance(instance_id) for instance_id in self._live_instances()]
+        answer: list[Any] | None = await self._valkey.run("counts", keys, [self._stale_ms, ttl_ms, max_age])
+        metrics.MIRROR_WARM.set(answer is not None)
+        return answer
+
+    async def is_deactivated(self, mitra_id: str) -> bool | None:
+        """What a warm mirror says; None while it is cold. Raises `ValkeyUnavailable`."""
+        if await self.counts() is None:
+            return None
+        return bool(await self._valkey.command("SISMEMBER", self._keys.deactivated, mitra_id))
+
+    # seeding
+
+    async def seed_lease(self, token: str, stage: str, duration_s: float) -> bool:
+        keys = [self._keys.seed_lease, self._keys.seeded]
+        return bool(await self._valkey.run("seed_lease", keys, [token, stage, round(duration_s * 1000)]))
+
+    async def is_seeded(self) -> bool:
+        return await self.beats_by_age(oldest_s=0, youngest_s=0, limit=1) is not None
+
+    async def scan_ids(self, key: str, cursor: int) -> tuple[int, list[str]]:
+        """One page of the ids held in one of `Keys.sets_of_ids`."""
+        names = self._keys
+        verb, step = {
+            names.online: ("SSCAN", 1),
+            names.deactivated: ("SSCAN", 1),
+        }.get(key, ("HSCAN" if key in (names.versions, names.connections) else "ZSCAN", 2))
+        following, found = await self._valkey.command(verb, key, cursor, "COUNT", 1000)
+        return int(following), found[::step]
+
+    async def forget(self, mitra_ids: Sequence[str], token: str) -> bool:
+        """Removes mitras that Postgres does not have; False when the seed's lease was lost."""
+        names = self._keys
+        for chunk in chunks(mitra_ids, ROWS_PER_SCRIPT):
+            keys = [*names.sets_of_ids, names.seed_lease]
+            for mitra_id in chunk:
+                keys += (names.capacity(mitra_id), names.heartbeat(mitra_id))
+            if not await self._valkey.run("forget", keys, [token, *chunk]):
+                return False
+        return True
+
+    async def wipe(self) -> None:
+        """Makes the mirror empty and cold; every instance then sends its sockets' true ages again."""
+        names = self._keys
+        leases = [names.instance(instance_id) for instance_id in self._live_instances()]
+        everything = [names.seeded, names.seed_lease, *leases, *names.sets_of_ids, names.snapshot]
+        await self._valkey.run("wipe", everything, [])
+
+
+def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
+    return (items[n : n + size] for n in range(0, len(items), size))

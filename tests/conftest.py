@@ -1,0 +1,113 @@
+"""Real servers: one PostgreSQL a session with a fresh database a test, one Valkey a test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+import uvloop
+
+from hadir.db.migrate import migrate
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+
+NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although HADIR_TESTS_NO_SKIP=1: {report.longrepr}"
+    return report
+
+
+def make_folder() -> Path:
+    """A folder that the unprivileged user of an embedded PostgreSQL can reach."""
+    folder = Path(tempfile.mkdtemp(prefix="hadir-test-"))
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    yield
+    left = [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    assert not left, f"processes left behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(nothing_left_behind: None) -> Iterator[EmbeddedPostgres]:
+    folder = make_folder()
+    server = EmbeddedPostgres(folder / "postgres", fsync=False)
+    asyncio.run(_start_with_template(server))
+    yield server
+    asyncio.run(server.stop())
+    shutil.rmtree(folder)
+
+
+async def _start_with_template(server: EmbeddedPostgres) -> None:
+    await server.start()
+    await _administer(server, "CREATE DATABASE template_hadir")
+    await migrate(server.url_of("template_hadir"))
+
+
+async def _administer(server: EmbeddedPostgres, statement: str) -> None:
+    connection = await asyncpg.connect(server.url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of a fresh, migrated database."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE template_hadir")
+    yield postgres_server.url_of(name)
+    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def empty_database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The URL of a fresh database without our schema."""
+    name = f"test_{secrets.token_hex(6)}"
+    await _administer(postgres_server, f"CREATE DATABASE {name}")
+    yield postgres_server.url_of(name)
+    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
+    """A private, migrated PostgreSQL that a test may kill, freeze or restart."""
+    folder = make_folder()
+    server = EmbeddedPostgres(folder / "postgres", fsync=False)
+    await server.start()
+    await migrate(server.url)
+    yield server
+    await server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def valkey() -> AsyncIterator[EmbeddedValkey]:
+    """A private Valkey that a test may kill, freeze or restart."""
+    folder = Path(tempfile.mkdtemp(prefix="hadir-test-"))
+    server = EmbeddedValkey(folder)
+    await server.start()
+    yield server
+    await server.stop()
+    shutil.rmtree(folder)
