@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
+GCCollector(registry=REGISTRY)
 FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000, 20000)
 
 
@@ -17,8 +29,8 @@ def _gauge(name: str, text: str, *labels: str) -> Gauge:
     return Gauge(f"hadir_{name}", text, labels, registry=REGISTRY)
 
 
-def _seconds(name: str, text: str, *labels: str) -> Histogram:
-    return Histogram(f"hadir_{name}_seconds", text, labels, registry=REGISTRY, buckets=FAST)
+def _seconds(name: str, text: str, *labels: str, buckets: tuple[float, ...] = FAST) -> Histogram:
+    return Histogram(f"hadir_{name}_seconds", text, labels, registry=REGISTRY, buckets=buckets)
 
 
 def _sizes(name: str, text: str, *labels: str) -> Histogram:
@@ -30,6 +42,7 @@ PENDING_CONNECTIONS = _gauge("pending_connections", "Sockets that wait for Postg
 SOCKET_OPENS = _counter("socket_opens", "Sockets opened.", "role")
 SOCKET_CLOSES = _counter("socket_closes", "Sockets ended, by the first close code.", "role", "code")
 HANDSHAKES_REFUSED = _counter("handshakes_refused", "Handshakes refused.", "reason")
+DISPLACEMENTS = _counter("displacements", "Sockets closed because a newer connection owns their mitra.", "code")
 BEATS = _counter("beats", "Beats received.", "kind")
 PROTOCOL_ERRORS = _counter("protocol_errors", "Error messages sent to clients.", "code")
 BEAT_FLUSH_SECONDS = _seconds("beat_flush", "Time to record a batch of beats.")
@@ -45,7 +58,7 @@ APPLY_LAG_SECONDS = _seconds("apply_lag", "From a commit to its mirror write.")
 APPLY_FAILURES = _counter("apply_failures", "Mirror writes that failed and are made up for later.")
 MIRROR_WARM = _gauge("mirror_warm", "1 while the mirror is seeded and every live instance has re-beaten.")
 MIRROR_SEEDS = _counter("mirror_seeds", "Seeds of the mirror.", "why")
-MIRROR_SEED_SECONDS = _seconds("mirror_seed", "Time of a seed.")
+MIRROR_SEED_SECONDS = _seconds("mirror_seed", "Time of a seed.", buckets=SLOW)
 MIRROR_BACKWARDS = _counter("mirror_backwards", "Times that Postgres was found older than the mirror.")
 MIRROR_DRIFT_ROWS = _counter("mirror_drift_rows", "Rows whose mirror was wrong at the same version.")
 VALKEY_CIRCUIT_OPEN = _gauge("valkey_circuit_open", "1 while Valkey counts as unreachable.")
@@ -65,4 +78,5 @@ INSTANCES_JUDGED_DEAD = _counter("instances_judged_dead", "Instances proven dead
 
 BEACON_ANSWERS = _counter("beacon_answers", "Beacon answers.", "state")
 BEACON_QUERIES = _counter("beacon_queries", "Counts made for the beacon.", "source")
+HTTP_REQUESTS = _counter("http_requests", "HTTP requests answered, by route template.", "route", "status")
 LOOP_LAG_SECONDS = _seconds("loop_lag", "Delay of a timer of the event loop.")
