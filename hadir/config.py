@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import resource
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from hadir import parsers
 from hadir.errors import ConfigError
+from hadir.parsers import Wrong, seconds, whole
 
 SERVE_REQUIRES = ("DATABASE_URL", "VALKEY_URL", "AUTH_JWT_SECRET")
 DESCRIPTOR_RESERVE = 200
-SECRET_BYTES_MIN = 32
+# Where the system sets no limit; macOS refuses more without being asked twice.
+DESCRIPTORS_OF_NO_LIMIT = 10_240
+GOT_MAX = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,251 +71,253 @@ class Config:
         return self.heartbeat_stale_s + self.heartbeat_mirror_interval_s + self.heartbeat_interval_s
 
 
-class Wrong(ValueError):
-    """A value that is not what was expected; the text says what was."""
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise Wrong("a text that is not empty")
-    return value
-
-
-def _any_text(value: str) -> str:
-    return value
-
-
-def _secret(value: str) -> str:
-    if len(value.encode()) < SECRET_BYTES_MIN:
-        raise Wrong(f"at least {SECRET_BYTES_MIN} bytes")
-    return value
-
-
-def _url(*schemes: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in schemes or not (parts.hostname or "host=" in parts.query):
-            raise Wrong("a URL like " + " or ".join(f"{scheme}://host:port/…" for scheme in schemes))
-        return value
-
-    return parse
-
-
-def _number(low: float, high: float, what: str) -> Callable[[str], float]:
-    def parse(value: str) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            raise Wrong(what) from None
-        if not low <= number <= high:
-            raise Wrong(what)
-        return number
-
-    return parse
-
-
-def _seconds(low: float = 0.05, high: float = 86_400) -> Callable[[str], float]:
-    return _number(low, high, f"seconds from {low:g} to {high:g}")
-
-
-def _whole(low: int, high: int) -> Callable[[str], int]:
-    def parse(value: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", value) or not low <= int(value) <= high:
-            raise Wrong(f"a whole number from {low} to {high}")
-        return int(value)
-
-    return parse
-
-
-def _one_of(*words: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in words:
-            raise Wrong("one of " + ", ".join(words))
-        return value
-
-    return parse
-
-
-def _milliseconds(value: str) -> float:
-    return _number(10, 5_000, "milliseconds from 10 to 5000")(value) / 1000
-
-
-def _listeners(value: str) -> frozenset[str]:
-    chosen = frozenset(part.strip() for part in value.split(","))
-    if not chosen <= {"public", "internal"}:
-        raise Wrong("public, internal or both with a comma between")
-    return chosen
-
-
-def _origins(value: str) -> tuple[str, ...]:
-    origins = tuple(part.strip() for part in value.split(",") if part.strip())
-    for origin in origins:
-        if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
-            raise Wrong("origins like https://app.example.com with commas between")
-    return origins
-
-
-def _hash_tag(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_\-]{0,32}", value):
-        raise Wrong("at most 32 letters, digits, - or _")
-    return value
-
-
-def _instance_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.\-]{1,64}", value):
-        raise Wrong("1 to 64 letters, digits, '.', '-' or '_'")
-    return value
-
-
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One variable: its name, the field it fills, its default as written, and what it is."""
+    """One variable: its name, the field it fills, its default as written, and what it is.
+
+    A default of "" is either none (the field is then `unset`) or one that the host decides, as `about` says.
+    """
 
     name: str
     field: str
-    default: str | None
+    default: str
     parse: Callable[[str], Any]
     about: str
     secret: bool = False
+    unset: Any = None
 
+
+_rate = parsers.number(1, 100_000, "a number from 1 to 100000")
+_level = parsers.one_of("debug", "info", "warning", "error")
+_pooler = parsers.one_of("none", "transaction")
+_port = whole(0, 65_535)
 
 SETTINGS = (
-    Setting("DATABASE_URL", "database_url", None, _url("postgresql", "postgres"), "Postgres.", secret=True),
-    Setting("VALKEY_URL", "valkey_url", None, _url("redis", "rediss", "valkey"), "Valkey or Redis.", secret=True),
-    Setting("AUTH_JWT_SECRET", "auth_jwt_secret", None, _secret, "HS256 key of tokens.", secret=True),
-    Setting("AUTH_JWT_SECRET_PREVIOUS", "auth_jwt_secret_previous", "", _secret, "Still accepted.", secret=True),
-    Setting("AUTH_JWT_ISSUER", "auth_jwt_issuer", "", _text, "Required iss, when set."),
-    Setting("AUTH_JWT_AUDIENCE", "auth_jwt_audience", "", _text, "Required aud, when set."),
-    Setting("DATABASE_POOL_MAX", "database_pool_max", "10", _whole(2, 200), "Connections to Postgres."),
-    Setting("DATABASE_POOLER", "database_pooler", "none", _one_of("none", "transaction"), "What is in between."),
-    Setting("HOST", "host", "0.0.0.0", _text, "Address of the public listener."),  # noqa: S104
-    Setting("PORT", "port", "3000", _whole(0, 65535), "Port of the public listener; 0 = any."),
-    Setting("INTERNAL_HOST", "internal_host", "127.0.0.1", _text, "Address of the internal listener."),
-    Setting("INTERNAL_PORT", "internal_port", "3001", _whole(0, 65535), "Port of the internal listener."),
-    Setting("HADIR_LISTENERS", "listeners", "public,internal", _listeners, "Which listeners run."),
-    Setting("HADIR_INSTANCE_ID", "instance_name", "", _instance_name, "Name of the instance; default: host."),
-    Setting("MITRA_HEARTBEAT_INTERVAL_SECONDS", "heartbeat_interval_s", "20", _seconds(), "Apps beat this often."),
-    Setting("MITRA_HEARTBEAT_STALE_SECONDS", "heartbeat_stale_s", "60", _seconds(), "A silence this long is a loss."),
-    Setting("MITRA_OFFLINE_GRACE_SECONDS", "offline_grace_s", "15", _seconds(0), "From a loss to offline."),
-    Setting("MITRA_AUTO_OFFLINE_SWEEP_SECONDS", "auto_offline_sweep_s", "30", _seconds(), "Search for the stale."),
+    Setting("DATABASE_URL", "database_url", "", parsers.postgres_url, "Postgres.", secret=True, unset=""),
+    Setting("VALKEY_URL", "valkey_url", "", parsers.valkey_url, "Valkey, or Redis.", secret=True, unset=""),
+    Setting("AUTH_JWT_SECRET", "auth_jwt_secret", "", parsers.secret, "Key of tokens.", secret=True, unset=""),
     Setting(
-        "MITRA_AUTO_OFFLINE_MAX_FRACTION",
-        "auto_offline_max_fraction",
-        "0.3",
-        _number(0.001, 1, "a fraction above 0, up to 1"),
-        "More of the online expiring at once is held.",
+        "AUTH_JWT_SECRET_PREVIOUS", "auth_jwt_secret_previous", "", parsers.secret, "Still taken.", secret=True
     ),
-    Setting("MITRA_AUTO_OFFLINE_HOLD_SECONDS", "auto_offline_hold_s", "600", _seconds(0), "A hold lasts at most."),
+    Setting("AUTH_JWT_ISSUER", "auth_jwt_issuer", "", parsers.text, "What `iss` must be, when set."),
+    Setting("AUTH_JWT_AUDIENCE", "auth_jwt_audience", "", parsers.text, "What `aud` must be, when set."),
+    Setting("DATABASE_POOL_MAX", "database_pool_max", "10", whole(2, 200), "Connections to Postgres."),
+    Setting("DATABASE_POOLER", "database_pooler", "none", _pooler, "What stands before Postgres."),
+    Setting("HADIR_LISTENERS", "listeners", "public,internal", parsers.listeners, "Which listeners run."),
+    Setting("HOST", "host", "0.0.0.0", parsers.text, "Address of the public listener."),  # noqa: S104
+    Setting("PORT", "port", "3000", _port, "Port of the public listener; 0 = any."),
+    Setting("INTERNAL_HOST", "internal_host", "127.0.0.1", parsers.text, "Address of the internal listener."),
+    Setting("INTERNAL_PORT", "internal_port", "3001", _port, "Port of the internal listener; 0 = any."),
     Setting(
-        "HEARTBEAT_MIRROR_INTERVAL_SECONDS", "heartbeat_mirror_interval_s", "60", _seconds(), "Beats to Postgres."
+        "HADIR_INSTANCE_ID", "instance_name", "", parsers.instance_name, "First part of its id; default: host."
     ),
-    Setting("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "online_mirror_sweep_s", "300", _seconds(), "Periodic reseed."),
-    Setting("HEARTBEAT_FLUSH_MILLISECONDS", "heartbeat_flush_s", "200", _milliseconds, "Write-behind of beats."),
-    Setting("BEACON_CACHE_SECONDS", "beacon_cache_s", "10", _seconds(), "An answer of the beacon is valid for."),
+    Setting("MITRA_HEARTBEAT_INTERVAL_SECONDS", "heartbeat_interval_s", "20", seconds(), "Apps beat this often."),
     Setting(
-        "CONNECT_RATE_PER_SECOND",
-        "connect_rate_per_s",
-        "500",
-        _number(1, 100_000, "a number from 1 to 100000"),
-        "New sockets a second, per instance.",
+        "MITRA_HEARTBEAT_STALE_SECONDS", "heartbeat_stale_s", "60", seconds(), "A silence this long is a loss."
     ),
-    Setting("MAX_CONNECTIONS", "max_connections", "", _whole(1, 1_000_000), "Default: the descriptor limit allows."),
-    Setting("SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", _seconds(1), "Sockets are rotated at this ± 10 %."),
-    Setting("DRAIN_SECONDS", "drain_s", "8", _seconds(0), "Sockets are sent elsewhere over this at a stop."),
-    Setting("ALLOWED_ORIGINS", "allowed_origins", "", _origins, "Browser origins of public sockets and CORS."),
-    Setting("TRUSTED_PROXY_HOPS", "trusted_proxy_hops", "0", _whole(0, 10), "X-Forwarded-For hops that are ours."),
-    Setting("VALKEY_HASH_TAG", "valkey_hash_tag", "", _hash_tag, "Hash tag of every key (Valkey Cluster)."),
-    Setting("PRESENCE_LOG_MONTHS", "presence_log_months", "13", _whole(1, 240), "History is kept this long."),
-    Setting("LOG_LEVEL", "log_level", "info", _one_of("debug", "info", "warning", "error"), "Least severity."),
-    Setting("LOG_FORMAT", "log_format", "", _one_of("json", "text"), "Default: json; text on a terminal."),
+    Setting("MITRA_OFFLINE_GRACE_SECONDS", "offline_grace_s", "15", seconds(0), "From a loss to offline."),
+    Setting("MITRA_AUTO_OFFLINE_SWEEP_SECONDS", "auto_offline_sweep_s", "30", seconds(), "Search for the stale."),
+    Setting(
+        "MITRA_AUTO_OFFLINE_MAX_FRACTION", "auto_offline_max_fraction", "0.3", parsers.fraction, "More is held."
+    ),
+    Setting(
+        "MITRA_AUTO_OFFLINE_HOLD_SECONDS", "auto_offline_hold_s", "600", seconds(0), "Longest hold of expiry."
+    ),
+    Setting(
+        "HEARTBEAT_MIRROR_INTERVAL_SECONDS", "heartbeat_mirror_interval_s", "60", seconds(), "Beats to Postgres."
+    ),
+    Setting("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "online_mirror_sweep_s", "300", seconds(), "Periodic reseed."),
+    Setting(
+        "HEARTBEAT_FLUSH_MILLISECONDS", "heartbeat_flush_s", "200", parsers.milliseconds, "Write-behind of beats."
+    ),
+    Setting("BEACON_CACHE_SECONDS", "beacon_cache_s", "10", seconds(), "How long a beacon's answer is valid."),
+    Setting("CONNECT_RATE_PER_SECOND", "connect_rate_per_s", "500", _rate, "New sockets a second, per instance."),
+    Setting("MAX_CONNECTIONS", "max_connections", "", whole(1, 1_000_000), "Default: what descriptors allow."),
+    Setting(
+        "SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", seconds(1), "Sockets are rotated at this ± 10 %."
+    ),
+    Setting("DRAIN_SECONDS", "drain_s", "8", seconds(0), "A stop sends sockets elsewhere over this time."),
+    Setting("ALLOWED_ORIGINS", "allowed_origins", "", parsers.origins, "Browser origins let in; CORS.", unset=()),
+    Setting("TRUSTED_PROXY_HOPS", "trusted_proxy_hops", "0", whole(0, 10), "X-Forwarded-For hops that are ours."),
+    Setting("VALKEY_HASH_TAG", "valkey_hash_tag", "", parsers.hash_tag, "Hash tag of every key.", unset=""),
+    Setting("PRESENCE_LOG_MONTHS", "presence_log_months", "13", whole(1, 240), "History is kept this long."),
+    Setting("LOG_LEVEL", "log_level", "info", _level, "Least severity."),
+    Setting("LOG_FORMAT", "log_format", "", parsers.one_of("json", "text"), "Default: json; text on a terminal."),
 )
 
 
-def raise_descriptor_limit() -> int:
-    """Raises the soft descriptor limit to the hard one; answers it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+@dataclass(slots=True)
+class Reading:
+    """What an environment says: the fields that could be read, where each came from, and what is wrong."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 def load(
     environ: Mapping[str, str], *, required: Iterable[str] = SERVE_REQUIRES, terminal: bool = False
 ) -> Config:
     """The configuration that the environment says. Raises `ConfigError` naming every wrong variable."""
-    problems: list[str] = []
-    fields: dict[str, Any] = {}
+    reading = read(environ, required=required, terminal=terminal)
+    if reading.problems:
+        raise ConfigError(reading.problems)
+    return Config(**reading.fields)
+
+
+def read(
+    environ: Mapping[str, str], *, required: Iterable[str] = SERVE_REQUIRES, terminal: bool = False
+) -> Reading:
+    """Like `load`, for those who want to see a wrong environment too. `terminal`: people read the log."""
+    reading = Reading()
     for setting in SETTINGS:
         try:
-            fields[setting.field] = _value(setting, environ, setting.name in required)
+            value, reading.origins[setting.field] = _value(setting, environ, setting.name in required)
         except Wrong as wrong:
-            fields[setting.field] = None
-            problems.append(f"{setting.name}: expected {wrong}.")
-    fields["instance_name"] = fields["instance_name"] or re.sub(r"[^A-Za-z0-9_.\-]", "-", socket.gethostname())
-    fields["log_format"] = fields["log_format"] or ("text" if terminal else "json")
-    if fields["max_connections"] is None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        fields["max_connections"] = max(1, hard - DESCRIPTOR_RESERVE)
-    if fields["listeners"] == {"internal"}:
-        # Cloud Run gives a service one port: the internal service takes it.
-        if "INTERNAL_PORT" not in environ:
-            fields["internal_port"] = fields["port"]
-        if "INTERNAL_HOST" not in environ:
-            fields["internal_host"] = fields["host"]
-    if not problems:
-        problems = list(_relations(fields))
-    if problems:
-        raise ConfigError(problems)
-    for name in ("database_url", "valkey_url", "auth_jwt_secret"):
-        fields[name] = fields[name] or ""
-    return Config(**fields)
-
-
-def _value(setting: Setting, environ: Mapping[str, str], required: bool) -> Any:
-    raw = environ.get(setting.name)
-    if raw is None and (path := environ.get(f"{setting.name}_FILE")):
-        try:
-            raw = Path(path).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise Wrong(f"a readable file in {setting.name}_FILE, but {error}") from None
-    if raw is None or raw == "":
-        if required:
-            raise Wrong(f"a value, there is none ({setting.about.rstrip('.')})")
-        if not setting.default:
-            return () if setting.field == "allowed_origins" else "" if setting.field == "valkey_hash_tag" else None
-        raw = setting.default
-    return setting.parse(raw)
-
-
-def _relations(fields: Mapping[str, Any]) -> Iterable[str]:
-    if fields["heartbeat_stale_s"] < 2 * fields["heartbeat_interval_s"]:
-        yield (
-            "MITRA_HEARTBEAT_STALE_SECONDS: expected at least twice MITRA_HEARTBEAT_INTERVAL_SECONDS, "
-            "so that one lost beat is no loss."
-        )
-    if fields["heartbeat_flush_s"] * 2 > fields["heartbeat_interval_s"]:
-        yield "HEARTBEAT_FLUSH_MILLISECONDS: expected at most half of MITRA_HEARTBEAT_INTERVAL_SECONDS."
-    if not fields["listeners"]:
-        yield "HADIR_LISTENERS: expected public, internal or both with a comma between."
-
-
-def masked(config: Config) -> list[tuple[str, str]]:
-    """(name, effective value) of every setting, secrets and the passwords in URLs hidden."""
-    rows = []
-    for setting in SETTINGS:
-        value = getattr(config, setting.field)
-        if isinstance(value, (frozenset, tuple)):
-            shown = ",".join(sorted(value))
-        elif setting.field == "heartbeat_flush_s":
-            shown = f"{value * 1000:g}"
+            reading.problems.append(f"{setting.name}: expected {wrong}.")
         else:
-            shown = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-        if setting.secret and shown:
-            shown = re.sub(r"://[^@/]*@", "://***@", shown) if "://" in shown else "***"
-        rows.append((setting.name, shown))
-    return rows
+            reading.fields[setting.field] = value
+    _ask_the_host(reading, terminal)
+    if reading.fields.get("listeners") == {"internal"}:
+        # Cloud Run gives a service one port: the internal service takes it.
+        _inherit(reading, "internal_host", "host")
+        _inherit(reading, "internal_port", "port")
+    reading.problems.extend(_relations(reading.fields))
+    return reading
+
+
+def _value(setting: Setting, environ: Mapping[str, str], required: bool) -> tuple[Any, str]:
+    """The value of a setting and where it came from. An empty variable counts as not set."""
+    text, path = environ.get(setting.name, ""), environ.get(f"{setting.name}_FILE", "")
+    origin = setting.name
+    if text and path:
+        raise Wrong(f"either {setting.name} or {setting.name}_FILE, got both")
+    if path:
+        origin = f"{setting.name}_FILE"
+        try:
+            text = Path(path).read_text().rstrip("\r\n")
+        except (OSError, ValueError) as error:
+            raise Wrong(f"{origin} to name a readable file, got {error}") from None
+    if not text and not required:
+        origin = "default"
+        if not setting.default:
+            return setting.unset, origin
+    try:
+        return setting.parse(text or setting.default), origin
+    except Wrong as wrong:
+        if not text:
+            raise Wrong(f"{wrong}, got nothing") from None
+        raise Wrong(f"{wrong}" if setting.secret else f"{wrong}, got {text[:GOT_MAX]!r}") from None
+
+
+def _ask_the_host(reading: Reading, terminal: bool) -> None:
+    """Fills the defaults that the table cannot know."""
+    defaults = {
+        "instance_name": re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "hadir",
+        "log_format": "text" if terminal else "json",
+        "max_connections": _descriptors_for_sockets(),
+    }
+    for name, default in defaults.items():
+        if name in reading.fields and reading.fields[name] is None:
+            reading.fields[name] = default
+
+
+def _inherit(reading: Reading, own: str, public: str) -> None:
+    if reading.origins.get(own) == "default" and public in reading.fields:
+        reading.fields[own], reading.origins[own] = reading.fields[public], reading.origins[public]
+
+
+def _relations(fields: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong between settings that are each right by themselves."""
+
+    def known(*names: str) -> bool:
+        return all(name in fields for name in names)
+
+    if known("heartbeat_stale_s", "heartbeat_interval_s"):
+        least_s = 2 * fields["heartbeat_interval_s"]
+        if fields["heartbeat_stale_s"] < least_s:
+            yield (
+                "MITRA_HEARTBEAT_STALE_SECONDS: expected at least twice MITRA_HEARTBEAT_INTERVAL_SECONDS "
+                f"({least_s:g}), so that one lost beat is no loss, got {fields['heartbeat_stale_s']:g}."
+            )
+    if known("heartbeat_flush_s", "heartbeat_interval_s"):
+        most_s = fields["heartbeat_interval_s"] / 2
+        if fields["heartbeat_flush_s"] > most_s:
+            yield (
+                "HEARTBEAT_FLUSH_MILLISECONDS: expected at most half of MITRA_HEARTBEAT_INTERVAL_SECONDS "
+                f"({1000 * most_s:g}), got {1000 * fields['heartbeat_flush_s']:g}."
+            )
+    if known("max_connections") and fields["max_connections"] > (most := _descriptors_for_sockets()):
+        yield (
+            f"MAX_CONNECTIONS: expected at most {most}, what the limit of open files leaves, "
+            f"got {fields['max_connections']}."
+        )
+    if known("listeners", "host", "port", "internal_host", "internal_port") and _collide(fields):
+        yield f"INTERNAL_PORT: expected another port than PORT, got {fields['port']} for both."
+
+
+def _collide(fields: Mapping[str, Any]) -> bool:
+    hosts = {fields["host"], fields["internal_host"]}
+    return (
+        len(fields["listeners"]) == 2
+        and fields["port"] == fields["internal_port"] != 0
+        and (len(hosts) == 1 or bool(hosts & {"0.0.0.0", "::"}))  # noqa: S104
+    )
+
+
+def _hard_limit() -> int:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return DESCRIPTORS_OF_NO_LIMIT if hard == resource.RLIM_INFINITY else hard
+
+
+def _descriptors_for_sockets() -> int:
+    return max(1, _hard_limit() - DESCRIPTOR_RESERVE)
+
+
+def raise_descriptor_limit() -> int:
+    """Raises this process's soft limit of open files to the hard one; answers it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = max(soft, _hard_limit())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+    return limit
+
+
+def rows(reading: Reading) -> list[tuple[str, str, str]]:
+    """(name, effective value, where it came from) of every setting; secrets and passwords in URLs are masked."""
+    return [
+        (
+            setting.name,
+            _shown(setting, reading.fields[setting.field]) if setting.field in reading.fields else "?",
+            reading.origins.get(setting.field, "wrong"),
+        )
+        for setting in SETTINGS
+    ]
+
+
+def _shown(setting: Setting, value: Any) -> str:
+    if value is None or value == "" or value == ():
+        return "-"
+    if setting.secret:
+        return _masked(value)
+    if isinstance(value, (frozenset, tuple)):
+        return ",".join(sorted(value, reverse=True))
+    if setting.name.endswith("_MILLISECONDS"):
+        return f"{value * 1000:g}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _masked(secret: str) -> str:
+    """A URL keeps what helps to recognise it. The password ends at the last @: one may stand in it, unescaped."""
+    if "://" not in secret:
+        return "***"
+    secret = re.sub(r"://([^:@/?]*):.*@", r"://\1:***@", secret)
+    return re.sub(r"([?&][a-z]*password=)[^&]*", r"\1***", secret)
 
 
 def deploy_capacity(config: Config, instances: int) -> tuple[int, int]:
-    """Sockets an instance may hold so that a deploy (dips no count, takes nobody offline), of `instances`."""
-    others = (instances - 1) * config.connect_rate_per_s
-    return round(others * config.drain_s), round(others * (config.drain_s + config.offline_grace_s))
+    """Sockets that each of `instances` may hold so that a deploy (dips no count, takes nobody offline).
+
+    While one drains, the others must take its sockets in at their connect rate (design, section 11).
+    """
+    others_per_s = (instances - 1) * config.connect_rate_per_s
+    return round(others_per_s * config.drain_s), round(others_per_s * (config.drain_s + config.offline_grace_s))
