@@ -202,12 +202,13 @@ class Mirror:
         await self._valkey.command("DEL", self._keys.instance(instance_id))
 
     async def beats_by_age(
-        self, *, oldest_s: float | None, youngest_s: float, limit: int
+        self, *, oldest_s: float | None, youngest_s: float, limit: int, warm: bool = False
     ) -> list[tuple[str, float]] | None:
-        """(id, age in seconds) of last beats, oldest first; None when the mirror is not seeded."""
+        """(id, age in seconds) of last beats, oldest first; None when the mirror is not seeded (`warm`: not warm)."""
         oldest = "" if oldest_s is None else math.ceil(oldest_s * 1000)
         args = [oldest, math.floor(youngest_s * 1000), limit]
-        flat = await self._valkey.run("beats", [self._keys.seeded, self._keys.heartbeats], args)
+        leases = [self._keys.instance(instance_id) for instance_id in self._live_instances()] if warm else []
+        flat = await self._valkey.run("beats", [self._keys.seeded, self._keys.heartbeats, *leases], args)
         if flat is None:
             return None
         return [(flat[n], int(flat[n + 1]) / 1000) for n in range(0, len(flat), 2)]

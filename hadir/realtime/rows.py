@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -14,6 +15,7 @@ from hadir.db.pool import Postgres
 from hadir.db.queries import sql
 from hadir.realtime.presence import AuthSession, Row
 
+FIRST_ID = "00000000-0000-0000-0000-000000000000"
 COLUMNS = tuple(field.name for field in fields(Row))
 
 
@@ -82,3 +84,21 @@ STORED = (
 def only_beat_differs(before: Row, after: Row) -> bool:
     """Whether a write is a mere beat, which leaves the version as it is."""
     return replace(before, last_heartbeat_at=after.last_heartbeat_at) == after
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is an id as this program writes them: a lower-case UUID."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def chunked(mitra_ids: Iterable[str], size: int) -> Iterable[list[str]]:
+    left = sorted(mitra_ids)
+    return (left[n : n + size] for n in range(0, len(left), size))
+
+
+def uuids(texts: Iterable[str]) -> list[str]:
+    """Those that are ids; what another program publishes need not be."""
+    return [text for text in texts if is_uuid(text)]

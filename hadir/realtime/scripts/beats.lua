@@ -1,7 +1,8 @@
 -- Last beats by age, oldest first.
--- KEYS: 1 sentinel, 2 heartbeats   ARGV: 1 oldest age (ms; '' = any), 2 youngest age (ms), 3 how many at most
--- Returns false when not seeded, else {id, age (ms), …}
-if not is_seeded(KEYS[1]) then
+-- KEYS: 1 sentinel, 2 heartbeats, then the leases that must say `beaten`
+-- ARGV: 1 oldest age (ms; '' = any), 2 youngest age (ms), 3 how many at most
+-- Returns false when cold, else {id, age (ms), …}
+if not is_warm(KEYS[1], 3) then
   return false
 end
 local now = now_ms()

@@ -3,13 +3,8 @@
 -- ARGV: 1 stale period (ms), 2 snapshot's time to live (ms; 0 = neither read nor write it), 3 max_age_s as printed
 -- Returns false when cold, else {body or '', ms it has left, online, not suspect, with capacity and fresh, with capacity,
 --         deactivated, now (ms)}
-if not is_seeded(KEYS[1]) then
+if not is_warm(KEYS[1], 7) then
   return false
-end
-for n = 7, #KEYS do
-  if redis.call('GET', KEYS[n]) ~= 'beaten' then
-    return false
-  end
 end
 local ttl = tonumber(ARGV[2])
 if ttl > 0 then

@@ -14,6 +14,19 @@ local function is_seeded(sentinel)
   return redis.call('GET', sentinel) == run_id()
 end
 
+-- Seeded, and every live instance (KEYS from `first` on are their leases) has sent its sockets' true ages since.
+local function is_warm(sentinel, first)
+  if not is_seeded(sentinel) then
+    return false
+  end
+  for n = first, #KEYS do
+    if redis.call('GET', KEYS[n]) ~= 'beaten' then
+      return false
+    end
+  end
+  return true
+end
+
 -- ISO-8601 UTC with milliseconds, as JavaScript prints it; the date by Howard Hinnant's civil_from_days.
 local day_cached, date_cached
 local function iso(ms)

@@ -1,0 +1,9 @@
+-- The live counts where Postgres alone judges. $1 how old a beat may be (s)
+SELECT count(*) AS online,
+       count(*) FILTER (WHERE suspect_since IS NOT NULL) AS suspect,
+       count(*) FILTER (WHERE suspect_since IS NULL AND open_sessions < max_sessions
+           AND last_heartbeat_at >= clock_timestamp() - make_interval(secs => $1::float8)) AS available,
+       count(*) FILTER (WHERE suspect_since IS NULL AND open_sessions >= max_sessions) AS busy,
+       (SELECT count(*) FROM mitra_presence WHERE NOT is_active) AS deactivated,
+       clock_timestamp() AS now
+FROM mitra_presence WHERE is_online

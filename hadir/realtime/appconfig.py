@@ -1,0 +1,90 @@
+"""`app_config`, cached in every process: known keys, typed; defaults where a row is missing or unfit."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hadir.db.pool import Postgres
+from hadir.db.queries import sql
+from hadir.errors import Refused
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that operators may set: its type with range, its default, and whether apps are told."""
+
+    name: str
+    default: Any
+    expected: str
+    fits: Callable[[Any], bool]
+    public: bool
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return type(value) is int and low <= value <= high
+
+
+KEYS = {
+    key.name: key
+    for key in (
+        Key("max_sessions", 1, "a whole number from 1 to 100", lambda v: _is_whole(v, 1, 100), public=False),
+        Key(
+            "app_notice",
+            "",
+            "a text of at most 500 characters",
+            lambda v: isinstance(v, str) and len(v) <= 500,
+            public=True,
+        ),
+    )
+}
+
+
+class AppConfig:
+    """Read at start, when an event says so, and with every feed. `on_change` hears that something changed."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._values: dict[str, Any] = {key.name: key.default for key in KEYS.values()}
+        self.on_change: list[Callable[[], None]] = []
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def public(self) -> dict[str, Any]:
+        """What apps are told in `hello` and `config.updated`."""
+        return {key.name: self._values[key.name] for key in KEYS.values() if key.public}
+
+    async def reread(self) -> None:
+        """Raises `PostgresUnavailable`; the cache then stays as it was."""
+        stored = {record["key"]: record["value"] for record in await self._postgres.fetch(sql("config_all"))}
+        values = {}
+        for key in KEYS.values():
+            value = stored.get(key.name, key.default)
+            if not key.fits(value):
+                log.error("config.unfit", extra={"key": key.name, "expected": key.expected})
+                value = key.default
+            values[key.name] = value
+        if values != self._values:
+            self._values = values
+            for tell in self.on_change:
+                tell()
+
+    async def store(self, name: str, value: Any, actor: str) -> None:
+        """Writes a value. Raises `Refused` (404 unknown key, 422 unfit value) and `PostgresUnavailable`."""
+        key = known(name)
+        if not key.fits(value):
+            raise Refused(422, "bad_value", f"{name} must be {key.expected}.", field="value")
+        await self._postgres.execute(sql("config_store"), name, value, actor)
+        await self.reread()
+
+
+def known(name: str) -> Key:
+    """Raises `Refused` (404) for a key that does not exist."""
+    if name not in KEYS:
+        raise Refused(404, "unknown_key", f"There is no config key of that name; there are {', '.join(KEYS)}.")
+    return KEYS[name]

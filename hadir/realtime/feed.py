@@ -1,0 +1,178 @@
+"""What changed in Postgres, read in one way and delivered in one way; only what wakes it differs (R8)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from hadir import metrics
+from hadir.db.pool import Postgres
+from hadir.db.queries import sql
+from hadir.errors import HadirError, PostgresUnavailable
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.appconfig import AppConfig
+from hadir.realtime.bus import BusEvent
+from hadir.realtime.mirror import Mirror
+from hadir.realtime.presence import Revoke, Row
+from hadir.realtime.registry import Registry
+from hadir.realtime.transitions import Transitions
+from hadir.realtime.waiters import Waiters
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 3.0
+INTERVAL_WITHOUT_BUS_S = 1.0
+OVERLAP = timedelta(seconds=10)
+"""A transaction that committed this long after it wrote is still found."""
+PAGE = 5_000
+
+
+class Feed:
+    """Wakes by an event (then only what it names), by the clock, and after every gap of the bus."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        mirror: Mirror,
+        transitions: Transitions,
+        registry: Registry,
+        waiters: Waiters,
+        app_config: AppConfig,
+        *,
+        bus_up: Callable[[], bool],
+        is_leader: Callable[[], bool],
+    ) -> None:
+        self._postgres = postgres
+        self._mirror = mirror
+        self._transitions = transitions
+        self._registry = registry
+        self._waiters = waiters
+        self._app_config = app_config
+        self._bus_up = bus_up
+        self._is_leader = is_leader
+        self._wake = asyncio.Event()
+        self._mitras: set[str] = set()
+        self._logins: set[str] = set()
+        self._config = False
+        self._all = True
+        self._since: datetime | None = None
+        self._seen: dict[str, Row] = {}
+
+    # what wakes it
+
+    def hear(self, event: BusEvent) -> None:
+        match event.type:
+            case "presence":
+                self.read_again(event.ids)
+            case "revoked":
+                self._logins.update(event.ids)
+                self._wake.set()
+            case "config":
+                self._config = True
+                self._wake.set()
+
+    def read_again(self, mitra_ids: Iterable[str]) -> None:
+        """Reads the rows of these mitras if anybody here is concerned."""
+        ids = list(mitra_ids)
+        self._mitras.update(self._registry.held(ids), self._waiters.of(ids))
+        if self._mitras:
+            self._wake.set()
+
+    def gap(self) -> None:
+        """Events may have been missed: read everything that changed."""
+        self._all = True
+        self._wake.set()
+
+    # reading
+
+    async def run(self) -> None:
+        polled_at = 0.0
+        while True:
+            interval = INTERVAL_S if self._bus_up() else INTERVAL_WITHOUT_BUS_S
+            try:
+                async with asyncio.timeout(max(0.0, polled_at + interval - time.monotonic())):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._all = True
+            self._wake.clear()
+            try:
+                if self._all:
+                    self._all = False
+                    polled_at = time.monotonic()
+                    await self._poll()
+                await self._read_named()
+            except PostgresUnavailable:
+                polled_at = time.monotonic()  # the clock asks again; what was named is among what changed
+                self._all = False
+
+    async def _read_named(self) -> None:
+        mitras, self._mitras = self._mitras, set()
+        logins, self._logins = self._logins, set()
+        config, self._config = self._config, False
+        if mitras:
+            self.deliver((await presence_rows.read(self._postgres, mitras)).rows)
+        if logins:
+            revoked = await self._postgres.fetch(sql("revoked_by_id"), presence_rows.uuids(logins))
+            self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
+        if config:
+            await self._app_config.reread()
+
+    async def _poll(self) -> None:
+        """Everything since the watermark, a page at a time; the watermark stays behind by the overlap."""
+        started = time.monotonic()
+        now = await self._postgres.fetchval("SELECT clock_timestamp()")
+        since = min(self._since, now) if self._since else now
+        await self._app_config.reread()
+        revoked = await self._postgres.fetch(sql("revoked_since"), since - OVERLAP)
+        self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
+        fresh: dict[str, Row] = {}
+        cursor, last_id = since - OVERLAP, presence_rows.FIRST_ID
+        while True:
+            at = time.monotonic()
+            records = await self._postgres.fetch(sql("presence_changed"), cursor, last_id, PAGE)
+            reading = presence_rows.reading_of(records, at)
+            fresh |= {row.mitra_id: row for row in reading.rows}
+            new = [row for row in reading.rows if self._is_new(row)]
+            if new and self._is_leader():
+                await self._mirror.apply(presence_rows.Reading(new, reading.now, at))
+            self.deliver(new)
+            if len(records) < PAGE:
+                break
+            cursor, last_id = reading.rows[-1].changed_at, reading.rows[-1].mitra_id
+        if self._is_leader():
+            self._revoke_rows([(record["id"], record["subject_id"]) for record in revoked])
+        self._seen = fresh
+        self._since = now
+        metrics.FEED_SECONDS.observe(time.monotonic() - started)
+
+    def _is_new(self, row: Row) -> bool:
+        seen = self._seen.get(row.mitra_id)
+        return seen is None or seen.version != row.version
+
+    # delivering
+
+    def deliver(self, rows: Sequence[Row]) -> None:
+        """The one way in which this process's sockets and waiting requests hear of rows."""
+        for row in rows:
+            for connection in self._registry.of(row.mitra_id):
+                connection.hear(row)
+            self._waiters.wake(row.mitra_id)
+
+    def _deliver_revoked(self, revoked: Sequence[tuple[str, str]]) -> None:
+        for sid, subject_id in revoked:
+            for connection in self._registry.of(subject_id):
+                connection.revoked(sid)
+
+    def _revoke_rows(self, revoked: Sequence[tuple[str, str]]) -> None:
+        """Another program's revocation: the row follows, wherever its socket is, or none (HTTP)."""
+        for sid, subject_id in revoked:
+            seen = self._seen.get(subject_id)
+            if seen is not None and seen.reason in ("revoked", "deactivated"):
+                continue
+            try:
+                self._transitions.submit(subject_id, Revoke(sid))
+            except HadirError:
+                return  # the next poll finds them again

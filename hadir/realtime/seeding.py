@@ -1,0 +1,111 @@
+"""The seed: every row of Postgres into the mirror, under a lease, until the sentinel says which run it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+
+from hadir import metrics
+from hadir.db.pool import Postgres
+from hadir.db.queries import sql
+from hadir.errors import StoreUnavailable
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.keys import Keys
+from hadir.realtime.mirror import Mirror
+
+log = logging.getLogger(__name__)
+
+LEASE_S = 10.0
+RETRY_S = 0.2
+PAGE = 1_000
+
+
+class Seeder:
+    """Seeds when asked; whoever holds the lease does it, the others see that it is done."""
+
+    def __init__(self, mirror: Mirror, postgres: Postgres, keys: Keys) -> None:
+        self._mirror = mirror
+        self._postgres = postgres
+        self._keys = keys
+        self._cold = asyncio.Event()
+        self.seeded = asyncio.Event()
+
+    def went_cold(self) -> None:
+        self.seeded.clear()
+        self._cold.set()
+
+    async def went_back(self) -> None:
+        """Postgres is older than the mirror, or the mirror's clock jumped: begin from nothing."""
+        await self._mirror.wipe()
+        self.went_cold()
+
+    async def valkey_back(self) -> None:
+        """After an outage: what failed meanwhile is applied again, or everything where that is not enough."""
+        failed = self._mirror.take_failed()
+        if failed is None or not await self._mirror.is_seeded():
+            self.went_cold()
+            return
+        self.seeded.set()
+        for chunk in presence_rows.chunked(failed, PAGE):
+            await self._mirror.apply(await presence_rows.read(self._postgres, chunk), beats=chunk)
+
+    async def run(self) -> None:
+        while True:
+            await self._cold.wait()
+            try:
+                if await self._mirror.is_seeded() or await self.seed("cold"):
+                    self._cold.clear()
+                    self.seeded.set()
+                    continue
+            except StoreUnavailable as error:
+                log.info("mirror.seed_waits", extra={"error": str(error)})
+            await asyncio.sleep(RETRY_S)
+
+    async def seed(self, why: str) -> bool:
+        """True when this call seeded the mirror; False when somebody else holds the lease, or it was wiped midway.
+
+        Raises `StoreUnavailable`. A mirror that is warm stays so, and is put right.
+        """
+        token = secrets.token_hex(8)
+        if not await self._mirror.seed_lease(token, "take", LEASE_S):
+            return False
+        started = time.monotonic()
+        after, count = presence_rows.FIRST_ID, 0
+        while True:
+            page = await presence_rows.read_page(self._postgres, after, PAGE)
+            if not page.rows:
+                break
+            if not await self._mirror.apply_seed(page, token) or not await self._renew(token):
+                return False
+            after, count = page.rows[-1].mitra_id, count + len(page.rows)
+        if not await self._forget_unknown(token) or not await self._mirror.seed_lease(token, "finish", LEASE_S):
+            return False
+        metrics.MIRROR_SEEDS.labels(why).inc()
+        metrics.MIRROR_SEED_SECONDS.observe(time.monotonic() - started)
+        log.info("mirror.seeded", extra={"why": why, "rows": count, "seconds": round(time.monotonic() - started, 3)})
+        return True
+
+    async def _renew(self, token: str) -> bool:
+        return await self._mirror.seed_lease(token, "renew", LEASE_S)
+
+    async def _forget_unknown(self, token: str) -> bool:
+        """Removes ids that Postgres, asked after they were found, does not have."""
+        for key in self._keys.sets_of_ids:
+            cursor = 0
+            while True:
+                cursor, found = await self._mirror.scan_ids(key, cursor)
+                unknown = await self._unknown(found)
+                if unknown:
+                    metrics.MIRROR_DRIFT_ROWS.inc(len(unknown))
+                if not await self._mirror.forget(unknown, token) or not await self._renew(token):
+                    return False
+                if cursor == 0:
+                    break
+        return True
+
+    async def _unknown(self, mitra_ids: list[str]) -> list[str]:
+        wellformed = presence_rows.uuids(mitra_ids)
+        known = {record["mitra_id"] for record in await self._postgres.fetch(sql("presence_known"), wellformed)}
+        return [mitra_id for mitra_id in mitra_ids if mitra_id not in known]

@@ -1,0 +1,149 @@
+"""What one leased instance does by the clock: graces that end, the stale, beats to Postgres, reseeds, the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from hadir import metrics
+from hadir.config import Config
+from hadir.db.pool import Postgres
+from hadir.db.queries import sql
+from hadir.errors import HadirError, StoreUnavailable
+from hadir.realtime.heartbeats import mirror_beats
+from hadir.realtime.mirror import Mirror
+from hadir.realtime.presence import LONG_GRACE_REASONS, Event, Expire, Outcome, Stale, expiry_is_held
+from hadir.realtime.seeding import Seeder
+from hadir.realtime.transitions import Result, Transitions
+
+log = logging.getLogger(__name__)
+
+EXPIRY_S = 1.0
+EXPIRY_AT_ONCE = 2_000
+EXPIRY_YIELDS_ABOVE = 200
+"""Expiry waits while this many transitions wait: connects go first (R15)."""
+DUE_MAX = 20_000
+STALE_AT_ONCE = 1_000
+LOG_MONTHS_S = 3_600.0
+
+
+class Sweeps:
+    """Each sweep runs on its own cadence, only while this instance leads."""
+
+    def __init__(
+        self,
+        config: Config,
+        postgres: Postgres,
+        mirror: Mirror,
+        transitions: Transitions,
+        seeder: Seeder,
+        *,
+        is_leader: Callable[[], bool],
+        ready_since: Callable[[], float | None],
+    ) -> None:
+        self._config = config
+        self._postgres = postgres
+        self._mirror = mirror
+        self._transitions = transitions
+        self._seeder = seeder
+        self._is_leader = is_leader
+        self._ready_since = ready_since
+        self._mirrored_at: float | None = None
+
+    async def run(self) -> None:
+        config = self._config
+        async with asyncio.TaskGroup() as tasks:
+            for cadence, sweep in (
+                (EXPIRY_S, self.expire),
+                (config.auto_offline_sweep_s, self.find_stale),
+                (config.heartbeat_mirror_interval_s, self.mirror_beats),
+                (config.online_mirror_sweep_s, self.reseed),
+                (LOG_MONTHS_S, self.keep_log_months),
+            ):
+                tasks.create_task(self._every(cadence, sweep), name=sweep.__name__)
+
+    async def _every(self, cadence_s: float, sweep: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            await asyncio.sleep(cadence_s)
+            if not self._is_leader():
+                self._mirrored_at = None
+                continue
+            try:
+                await sweep()
+            except HadirError as error:
+                log.info("sweep.aborted", extra={"sweep": sweep.__name__, "error": str(error)})
+
+    def amnesty(self) -> bool:
+        """R15: a grace counts only while coming back was possible, to here, with Postgres writable."""
+        now, grace = time.monotonic(), self._config.offline_grace_s
+        since = [self._ready_since(), self._postgres.available_since]
+        return any(at is None or now - at < grace for at in since)
+
+    async def expire(self) -> int:
+        """Ends graces that are over, unless they are suspiciously many (R5); answers how many."""
+        if self.amnesty():
+            return 0
+        config = self._config
+        due = await self._postgres.fetch(
+            sql("expiry_due"), config.offline_grace_s, config.long_grace_s, list(LONG_GRACE_REASONS), DUE_MAX
+        )
+        if await self._is_held(due[0]["unproven"] if due else 0):
+            due = [record for record in due if record["reason"] == "instance_died"]
+        if self._transitions.waiting > EXPIRY_YIELDS_ABOVE:
+            return 0
+        events = [(record["mitra_id"], Expire(record["version"])) for record in due[:EXPIRY_AT_ONCE]]
+        expired = [result for result in await self._submit(events) if result.outcome is Outcome.DONE]
+        for result in expired:
+            if result.row is not None:
+                metrics.EXPIRIES.labels(result.row.reason).inc()
+        return len(expired)
+
+    async def _is_held(self, unproven: int) -> bool:
+        fraction = self._config.auto_offline_max_fraction
+        over = unproven > 0 and expiry_is_held(
+            unproven, await self._postgres.fetchval(sql("online_count")), fraction
+        )
+        hold = await self._postgres.fetchrow(sql("expiry_hold"), unproven if over else 0)
+        held_s = hold["held_s"] if hold else None
+        held = over and not hold["released"] and (held_s or 0.0) < self._config.auto_offline_hold_s
+        metrics.EXPIRY_HELD.set(unproven if held else 0)
+        metrics.EXPIRY_HOLD_ACTIVE.set(held)
+        if held:
+            log.warning("expiry.held", extra={"due": unproven, "held_s": round(held_s or 0.0)})
+        return held
+
+    async def find_stale(self) -> int:
+        """Those whose beats stopped, by the mirror's word and the row's; aborts on any doubt about the mirror."""
+        stale_s, found = self._config.heartbeat_stale_s, 0
+        candidates = await self._mirror.beats_by_age(
+            oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, warm=True
+        )
+        events = [(mitra_id, Stale(age)) for mitra_id, age in candidates or ()]
+        found = sum(result.outcome is Outcome.DONE for result in await self._submit(events))
+        metrics.STALE.inc(found)
+        return found
+
+    async def _submit(self, events: Sequence[tuple[str, Event]]) -> list[Result]:
+        futures = [self._transitions.submit(mitra_id, event) for mitra_id, event in events]
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, StoreUnavailable):
+                raise result
+        return [result for result in results if isinstance(result, Result)]
+
+    async def mirror_beats(self) -> int:
+        """Beats since the last time, to Postgres; the first time as many as are not stale."""
+        now = time.monotonic()
+        since = self._config.heartbeat_stale_s if self._mirrored_at is None else now - self._mirrored_at + 1.0
+        copied = await mirror_beats(self._mirror, self._postgres, since)
+        self._mirrored_at = now
+        return copied
+
+    async def reseed(self) -> bool:
+        """Heals whatever drifted."""
+        return await self._seeder.seed("periodic")
+
+    async def keep_log_months(self) -> None:
+        await self._postgres.fetch(sql("log_months"), self._config.presence_log_months)

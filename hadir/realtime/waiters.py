@@ -1,0 +1,34 @@
+"""Requests that wait for a change of one mitra."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class Waiters:
+    """Subscribe, then read: whatever changes after the reading sets the event."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    @contextmanager
+    def watch(self, mitra_id: str) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._waiting.setdefault(mitra_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            watching = self._waiting[mitra_id]
+            watching.discard(event)
+            if not watching:
+                del self._waiting[mitra_id]
+
+    def of(self, mitra_ids: Iterable[str]) -> list[str]:
+        """Those of the ids that somebody waits for."""
+        return [mitra_id for mitra_id in mitra_ids if mitra_id in self._waiting]
+
+    def wake(self, mitra_id: str) -> None:
+        for event in self._waiting.get(mitra_id, ()):
+            event.set()
