@@ -56,9 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("serve", _serve, "run one instance, configured by the environment")
     migrate = add("migrate", _migrate, "apply pending migrations to DATABASE_URL")
     migrate.add_argument("--check", action="store_true", help="apply nothing; exit 1 where some are pending")
-    verify = add(
-        "verify", _verify, "compare Valkey, Postgres and what live instances hold; exit 1 where they differ"
-    )
+    verify = add("verify", _verify, "compare Valkey, Postgres and what live instances hold; exit 1 where they differ")
     verify.add_argument("--repair", action="store_true", help="reseed the mirror where it differs")
     _token_options(add("token", _token, "print a token for a mitra, a customer or the control centre"))
     _dev_options(add("dev", _dev, "run the whole system on an empty machine, until Ctrl-C"))
@@ -68,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _token_options(token: argparse.ArgumentParser) -> None:
-    token.description = """Prints a token, alone on standard output. Creates the mitra or the customer that it names
+    token.description = """Prints a token, alone on standard output. Creates the mitra or customer that it names
         where missing, and an auth session that lasts as long. Needs DATABASE_URL and AUTH_JWT_SECRET."""
     ttl = _argument(parsers.seconds(1, TEN_YEARS_S))
     token.add_argument("--role", required=True, choices=("mitra", "customer", "operator", "viewer"))
@@ -85,8 +83,8 @@ def _dev_options(dev: argparse.ArgumentParser) -> None:
 
 
 def _simulate_options(simulate: argparse.ArgumentParser) -> None:
-    simulate.description = """Connects simulated mitras and customers to a running server and shows a live table. It
-        creates them and signs their tokens itself: it needs that server's DATABASE_URL and AUTH_JWT_SECRET."""
+    simulate.description = """Connects simulated mitras and customers to a running server and shows a live table.
+        It creates them and signs their tokens itself: it needs that server's DATABASE_URL and AUTH_JWT_SECRET."""
     churn = _argument(parsers.number(0, 1000, "a number from 0 to 1000"))
     seconds = _argument(parsers.seconds(1, TEN_YEARS_S))
     simulate.add_argument("--url", required=True, metavar="U", help="public address, like http://127.0.0.1:3000")
@@ -235,9 +233,7 @@ def _config(_: argparse.Namespace) -> int:
 
 
 def _print_capacity(config: configuration.Config) -> None:
-    print(
-        f"\nOne instance takes {config.max_connections} sockets (MAX_CONNECTIONS). What each may hold so that a deploy"
-    )
+    print(f"\nAn instance takes {config.max_connections} sockets. What each may hold so that a deploy")
     print("instances  dips no count  takes nobody offline")
     for instances in FLEETS:
         steady, safe = configuration.deploy_capacity(config, instances)

@@ -96,9 +96,7 @@ SETTINGS = (
     Setting("DATABASE_URL", "database_url", "", parsers.postgres_url, "Postgres.", secret=True, unset=""),
     Setting("VALKEY_URL", "valkey_url", "", parsers.valkey_url, "Valkey, or Redis.", secret=True, unset=""),
     Setting("AUTH_JWT_SECRET", "auth_jwt_secret", "", parsers.secret, "Key of tokens.", secret=True, unset=""),
-    Setting(
-        "AUTH_JWT_SECRET_PREVIOUS", "auth_jwt_secret_previous", "", parsers.secret, "Still taken.", secret=True
-    ),
+    Setting("AUTH_JWT_SECRET_PREVIOUS", "auth_jwt_secret_previous", "", parsers.secret, "Still taken.", secret=True),
     Setting("AUTH_JWT_ISSUER", "auth_jwt_issuer", "", parsers.text, "What `iss` must be, when set."),
     Setting("AUTH_JWT_AUDIENCE", "auth_jwt_audience", "", parsers.text, "What `aud` must be, when set."),
     Setting("DATABASE_POOL_MAX", "database_pool_max", "10", whole(2, 200), "Connections to Postgres."),
@@ -108,34 +106,20 @@ SETTINGS = (
     Setting("PORT", "port", "3000", _port, "Port of the public listener; 0 = any."),
     Setting("INTERNAL_HOST", "internal_host", "127.0.0.1", parsers.text, "Address of the internal listener."),
     Setting("INTERNAL_PORT", "internal_port", "3001", _port, "Port of the internal listener; 0 = any."),
-    Setting(
-        "HADIR_INSTANCE_ID", "instance_name", "", parsers.instance_name, "First part of its id; default: host."
-    ),
+    Setting("HADIR_INSTANCE_ID", "instance_name", "", parsers.instance_name, "First part of its id; default: host."),
     Setting("MITRA_HEARTBEAT_INTERVAL_SECONDS", "heartbeat_interval_s", "20", seconds(), "Apps beat this often."),
-    Setting(
-        "MITRA_HEARTBEAT_STALE_SECONDS", "heartbeat_stale_s", "60", seconds(), "A silence this long is a loss."
-    ),
+    Setting("MITRA_HEARTBEAT_STALE_SECONDS", "heartbeat_stale_s", "60", seconds(), "A silence this long is a loss."),
     Setting("MITRA_OFFLINE_GRACE_SECONDS", "offline_grace_s", "15", seconds(0), "From a loss to offline."),
     Setting("MITRA_AUTO_OFFLINE_SWEEP_SECONDS", "auto_offline_sweep_s", "30", seconds(), "Search for the stale."),
-    Setting(
-        "MITRA_AUTO_OFFLINE_MAX_FRACTION", "auto_offline_max_fraction", "0.3", parsers.fraction, "More is held."
-    ),
-    Setting(
-        "MITRA_AUTO_OFFLINE_HOLD_SECONDS", "auto_offline_hold_s", "600", seconds(0), "Longest hold of expiry."
-    ),
-    Setting(
-        "HEARTBEAT_MIRROR_INTERVAL_SECONDS", "heartbeat_mirror_interval_s", "60", seconds(), "Beats to Postgres."
-    ),
+    Setting("MITRA_AUTO_OFFLINE_MAX_FRACTION", "auto_offline_max_fraction", "0.3", parsers.fraction, "More is held."),
+    Setting("MITRA_AUTO_OFFLINE_HOLD_SECONDS", "auto_offline_hold_s", "600", seconds(0), "Longest hold of expiry."),
+    Setting("HEARTBEAT_MIRROR_INTERVAL_SECONDS", "heartbeat_mirror_interval_s", "60", seconds(), "Beats to Postgres."),
     Setting("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "online_mirror_sweep_s", "300", seconds(), "Periodic reseed."),
-    Setting(
-        "HEARTBEAT_FLUSH_MILLISECONDS", "heartbeat_flush_s", "200", parsers.milliseconds, "Write-behind of beats."
-    ),
+    Setting("HEARTBEAT_FLUSH_MILLISECONDS", "heartbeat_flush_s", "200", parsers.milliseconds, "Write-behind of beats."),
     Setting("BEACON_CACHE_SECONDS", "beacon_cache_s", "10", seconds(), "How long a beacon's answer is valid."),
     Setting("CONNECT_RATE_PER_SECOND", "connect_rate_per_s", "500", _rate, "New sockets a second, per instance."),
     Setting("MAX_CONNECTIONS", "max_connections", "", whole(1, 1_000_000), "Default: what descriptors allow."),
-    Setting(
-        "SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", seconds(1), "Sockets are rotated at this ± 10 %."
-    ),
+    Setting("SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", seconds(1), "Sockets are rotated at this ± 10 %."),
     Setting("DRAIN_SECONDS", "drain_s", "8", seconds(0), "A stop sends sockets elsewhere over this time."),
     Setting("ALLOWED_ORIGINS", "allowed_origins", "", parsers.origins, "Browser origins let in; CORS.", unset=()),
     Setting("TRUSTED_PROXY_HOPS", "trusted_proxy_hops", "0", whole(0, 10), "X-Forwarded-For hops that are ours."),
@@ -155,9 +139,7 @@ class Reading:
     problems: list[str] = field(default_factory=list)
 
 
-def load(
-    environ: Mapping[str, str], *, required: Iterable[str] = SERVE_REQUIRES, terminal: bool = False
-) -> Config:
+def load(environ: Mapping[str, str], *, required: Iterable[str] = SERVE_REQUIRES, terminal: bool = False) -> Config:
     """The configuration that the environment says. Raises `ConfigError` naming every wrong variable."""
     reading = read(environ, required=required, terminal=terminal)
     if reading.problems:
@@ -165,9 +147,7 @@ def load(
     return Config(**reading.fields)
 
 
-def read(
-    environ: Mapping[str, str], *, required: Iterable[str] = SERVE_REQUIRES, terminal: bool = False
-) -> Reading:
+def read(environ: Mapping[str, str], *, required: Iterable[str] = SERVE_REQUIRES, terminal: bool = False) -> Reading:
     """Like `load`, for those who want to see a wrong environment too. `terminal`: people read the log."""
     reading = Reading()
     for setting in SETTINGS:

@@ -212,4 +212,3 @@ class Postgres:
             log.info("postgres.back")
             for tell in self.on_back:
                 tell()
-

@@ -117,7 +117,7 @@ class Availability:
         record = await self._postgres.fetchrow(sql("counts"), self._postgres_fresh_s)
         assert record is not None
         names = ("online", "suspect", "available", "busy", "deactivated")
-        return Counts(*(record[name] for name in names), "rebuilding")
+        return Counts(**{name: record[name] for name in names}, state="rebuilding")
 
 
 def iso(when: datetime) -> str:

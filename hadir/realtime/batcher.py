@@ -76,9 +76,7 @@ class Batcher(Generic[Item, Result]):
         for entry in [*self._in_flight, *self._waiting]:
             self._fail(entry, PostgresUnavailable("This instance stops."))
 
-    def submit(
-        self, item: Item, *, key: Hashable, durable: bool = False, must: bool = False
-    ) -> asyncio.Future[Result]:
+    def submit(self, item: Item, *, key: Hashable, durable: bool = False, must: bool = False) -> asyncio.Future[Result]:
         """Enqueues at once. A full queue refuses (503) unless the item must be kept whatever comes."""
         if len(self._waiting) >= self._queue_max and not must:
             raise Refused(503, "overloaded", "Too many changes are waiting to be written.", retry_after=2)

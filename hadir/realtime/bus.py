@@ -79,14 +79,18 @@ class Bus:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            pending, self._pending = self._pending, {}
-            for kind, ids in pending.items():
-                listed = list(ids)
-                for start in range(0, max(1, len(listed)), IDS_PER_EVENT):
-                    try:
-                        await self.send(self._keys.events_channel, kind, listed[start : start + IDS_PER_EVENT])
-                    except ValkeyUnavailable:
-                        break  # the others' feeds find it
+            try:
+                await self.flush()
+            except ValkeyUnavailable:
+                continue  # the others' feeds find what they missed
+
+    async def flush(self) -> None:
+        """Publishes what waits. Raises `ValkeyUnavailable`; what waited is then dropped."""
+        pending, self._pending = self._pending, {}
+        for kind, ids in pending.items():
+            listed = list(ids)
+            for start in range(0, max(1, len(listed)), IDS_PER_EVENT):
+                await self.send(self._keys.events_channel, kind, listed[start : start + IDS_PER_EVENT])
 
     async def _listener(self) -> None:
         """Subscribes for ever; every loss of the connection, and every silent canary, begins again."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from hadir import metrics
@@ -55,6 +56,7 @@ class Connection:
         "_link",
         "_nudged",
         "connection_id",
+        "gone",
         "mitra_id",
         "owner",
         "reclaiming",
@@ -74,6 +76,7 @@ class Connection:
         self.row: Row | None = None
         """The newest row heard of since the claim; None while the claim is pending."""
         self.reclaiming = False
+        self.gone = False
         self._link: Link | None = None
         self._nudged = False
 
@@ -181,6 +184,7 @@ class Connection:
                 case dialogue.Close(code):
                     if self._link is not None:
                         self._link.close(code)
+                    self.sockets.ended(self, None)
                 case dialogue.ChangeStatus(online, re):
                     self.sockets.change_status(self, online, re)
                 case dialogue.RefreshToken(token, re):
@@ -302,13 +306,17 @@ class MitraSockets:
 
     def ended(self, connection: Connection, code: int | None) -> None:
         """Removes a connection and enqueues its fenced close: it changes only a row that it still owns."""
+        if connection.gone:
+            return
+        connection.gone = True
         self._registry.remove(connection)
         now = time.monotonic()
         closing = connection.session.closing
         offline, reason = ending(code if closing is None else closing, ours=closing is not None)
         beat_age = 0.0 if reason == "goodbye" else now - connection.session.last_beat
         close = Close(connection.connection_id, offline, reason, beat_age)
-        self._transitions.submit(connection.mitra_id, close, at=now, durable=True, must=True)
+        future = self._transitions.submit(connection.mitra_id, close, at=now, durable=True, must=True)
+        future.add_done_callback(_heed)
         label = closing if closing is not None else code if code in (1000, 1001) else 1006
         metrics.SOCKET_CLOSES.labels("mitra", str(int(label))).inc()
 
@@ -321,13 +329,11 @@ class MitraSockets:
                 continue
             event = Reclaim(connection.connection_id, self.instance_id, connection.sid)
             try:
-                future = self._transitions.submit(
-                    connection.mitra_id, event, at=connection.session.last_beat
-                )
+                future = self._transitions.submit(connection.mitra_id, event, at=connection.session.last_beat)
             except HadirError:
                 continue  # its next beat is a stranger's again, and asks again
             connection.reclaiming = True
-            future.add_done_callback(lambda done, mine=connection: self._reclaimed(mine, done))
+            future.add_done_callback(partial(self._reclaimed, connection))
 
     def _reclaimed(self, connection: Connection, future: asyncio.Future[Result]) -> None:
         connection.reclaiming = False
@@ -335,9 +341,7 @@ class MitraSockets:
             return
         result = future.result()
         metrics.RECLAIMS.labels(result.outcome.value).inc()
-        if result.outcome is Outcome.REVOKED:
-            connection.close(CloseCode.REVOKED)
-        elif result.row is None:
+        if result.outcome is Outcome.REVOKED or result.row is None:
             connection.close(CloseCode.REVOKED)
         else:
             connection.hear(result.row)
@@ -404,3 +408,9 @@ class MitraSockets:
 def utc_now() -> str:
     """Wall-clock time for people and apps; no decision is taken on it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _heed(future: asyncio.Future[Result]) -> None:
+    """Nobody waits for a close; one that failed is logged where it failed."""
+    if not future.cancelled():
+        future.exception()

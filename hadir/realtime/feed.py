@@ -161,6 +161,10 @@ class Feed:
                 connection.hear(row)
             self._waiters.wake(row.mitra_id)
 
+    def revoked_here(self, sid: str, subject_id: str) -> None:
+        """This process revoked a login itself."""
+        self._deliver_revoked([(sid, subject_id)])
+
     def _deliver_revoked(self, revoked: Sequence[tuple[str, str]]) -> None:
         for sid, subject_id in revoked:
             for connection in self._registry.of(subject_id):
@@ -169,9 +173,6 @@ class Feed:
     def _revoke_rows(self, revoked: Sequence[tuple[str, str]]) -> None:
         """Another program's revocation: the row follows, wherever its socket is, or none (HTTP)."""
         for sid, subject_id in revoked:
-            seen = self._seen.get(subject_id)
-            if seen is not None and seen.reason in ("revoked", "deactivated"):
-                continue
             try:
                 self._transitions.submit(subject_id, Revoke(sid))
             except HadirError:

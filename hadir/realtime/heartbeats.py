@@ -58,7 +58,8 @@ class Heartbeats:
         self._flushed_at = 0.0
         self._offset: float | None = None
         self._to_postgres_at = 0.0
-        self.leased = asyncio.Event()
+        self.leased_since: float | None = None
+        """Since when (monotonic) the mirror has had all our beats without a break; None while it has not."""
 
     def note(self, connection: Connection) -> None:
         """A beat came; it is recorded by the next flush."""
@@ -67,7 +68,7 @@ class Heartbeats:
     def start_over(self) -> None:
         """Nothing that was sent counts any more."""
         self._all_again = True
-        self.leased.clear()
+        self.leased_since = None
 
     async def run(self) -> None:
         while True:
@@ -109,7 +110,7 @@ class Heartbeats:
         if await self._send(everyone) and await self._mirror.lease(self._instance_id, "beaten"):
             self._all_again = False
             self._lease_due = time.monotonic() + LEASE_RENEWAL_S
-            self.leased.set()
+            self.leased_since = time.monotonic()
 
     def _went_cold(self) -> None:
         self.start_over()
@@ -184,4 +185,3 @@ async def mirror_beats(mirror: Mirror, postgres: Postgres, since_s: float) -> in
             return copied
         # Ties at the page's edge are read twice; a page of nothing but ties is stepped over.
         oldest = last if last < found[0][1] else max(0.0, last - 0.001)
-

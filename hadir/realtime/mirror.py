@@ -94,9 +94,7 @@ class Mirror:
 
     # apply
 
-    async def apply(
-        self, reading: Reading, *, beats: Collection[str] = (), committed_at: float | None = None
-    ) -> None:
+    async def apply(self, reading: Reading, *, beats: Collection[str] = (), committed_at: float | None = None) -> None:
         """Makes Valkey agree with rows; `beats` are the ids for which the row itself is a sign of life."""
         try:
             newer = [

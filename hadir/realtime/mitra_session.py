@@ -80,8 +80,8 @@ class MitraSession:
     __slots__ = (
         "_errors",
         "_expiry_told",
-        "_frames_left",
         "_frames_at",
+        "_frames_left",
         "_reconnect_by",
         "_rotate_at",
         "_stale_s",

@@ -86,12 +86,7 @@ class AuthSession:
     revoked_at: datetime | None
 
     def permits(self, subject_id: str, role: str, now: datetime) -> bool:
-        return (
-            self.subject_id == subject_id
-            and self.role == role
-            and self.revoked_at is None
-            and self.expires_at > now
-        )
+        return self.subject_id == subject_id and self.role == role and self.revoked_at is None and self.expires_at > now
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,9 +440,7 @@ def _instance_died(row: Row, event: InstanceDied, when: Moment) -> Decision:
     orphan = replace(row, instance_id=None)
     if row.state is not State.ONLINE:
         return Decision(Outcome.DONE, orphan)
-    return Decision(
-        Outcome.DONE, replace(orphan, suspect_since=when.occurred, reason="instance_died", actor=None)
-    )
+    return Decision(Outcome.DONE, replace(orphan, suspect_since=when.occurred, reason="instance_died", actor=None))
 
 
 class Standing(StrEnum):

@@ -50,14 +50,12 @@ def reading_of(records: Sequence[asyncpg.Record], read_at: float) -> Reading:
 
 async def read(postgres: Postgres, mitra_ids: Iterable[str]) -> Reading:
     """The rows of these mitras, as they are now."""
-    at = time.monotonic()
-    return reading_of(await postgres.fetch(sql("presence_by_id"), list(mitra_ids)), at)
+    return await read_by(postgres, "presence_by_id", list(mitra_ids))
 
 
 async def read_page(postgres: Postgres, after: str, limit: int) -> Reading:
     """The next rows by id."""
-    at = time.monotonic()
-    return reading_of(await postgres.fetch(sql("presence_page"), after, limit), at)
+    return await read_by(postgres, "presence_page", after, limit)
 
 
 def columns_of(rows: Sequence[Row]) -> list[list[Any]]:
@@ -102,3 +100,9 @@ def chunked(mitra_ids: Iterable[str], size: int) -> Iterable[list[str]]:
 def uuids(texts: Iterable[str]) -> list[str]:
     """Those that are ids; what another program publishes need not be."""
     return [text for text in texts if is_uuid(text)]
+
+
+async def read_by(postgres: Postgres, query: str, *args: Any) -> Reading:
+    """The rows that a named query answers."""
+    at = time.monotonic()
+    return reading_of(await postgres.fetch(sql(query), *args), at)

@@ -102,11 +102,10 @@ class Sweeps:
 
     async def _is_held(self, unproven: int) -> bool:
         fraction = self._config.auto_offline_max_fraction
-        over = unproven > 0 and expiry_is_held(
-            unproven, await self._postgres.fetchval(sql("online_count")), fraction
-        )
+        over = unproven > 0 and expiry_is_held(unproven, await self._postgres.fetchval(sql("online_count")), fraction)
         hold = await self._postgres.fetchrow(sql("expiry_hold"), unproven if over else 0)
-        held_s = hold["held_s"] if hold else None
+        assert hold is not None, "the migration makes the one row of expiry_hold"
+        held_s = hold["held_s"]
         held = over and not hold["released"] and (held_s or 0.0) < self._config.auto_offline_hold_s
         metrics.EXPIRY_HELD.set(unproven if held else 0)
         metrics.EXPIRY_HOLD_ACTIVE.set(held)
@@ -117,9 +116,7 @@ class Sweeps:
     async def find_stale(self) -> int:
         """Those whose beats stopped, by the mirror's word and the row's; aborts on any doubt about the mirror."""
         stale_s, found = self._config.heartbeat_stale_s, 0
-        candidates = await self._mirror.beats_by_age(
-            oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, warm=True
-        )
+        candidates = await self._mirror.beats_by_age(oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, warm=True)
         events = [(mitra_id, Stale(age)) for mitra_id, age in candidates or ()]
         found = sum(result.outcome is Outcome.DONE for result in await self._submit(events))
         metrics.STALE.inc(found)

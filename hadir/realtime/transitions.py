@@ -105,9 +105,7 @@ class Transitions:
         after = {mitra_id: decision.row for mitra_id, decision in decisions.items()} | stored
         now = records[0]["now"] if records else None
         beats = {mitra_id for mitra_id, decision in decisions.items() if decision.beat}
-        await self._mirror.apply(
-            Reading(list(after.values()), now, asked_at), beats=beats, committed_at=committed_at
-        )
+        await self._mirror.apply(Reading(list(after.values()), now, asked_at), beats=beats, committed_at=committed_at)
         changed = [row for mitra_id, row in stored.items() if row.version != before[mitra_id].version]
         for tell in self.on_rows:
             tell(changed)
@@ -117,12 +115,13 @@ class Transitions:
         now = record["now"]
         occurred = now - timedelta(seconds=max(0.0, asked_at - request.at))
         session = presence_rows.session_of(record)
-        return decide(
-            presence_rows.row_of(record), request.event, session, Moment(now, occurred), self._rules
-        )
+        return decide(presence_rows.row_of(record), request.event, session, Moment(now, occurred), self._rules)
 
     async def _store(
-        self, connection: asyncpg.Connection[asyncpg.Record], before: dict[str, Row], decisions: dict[str, Decision]
+        self,
+        connection: asyncpg.Connection[asyncpg.Record],
+        before: dict[str, Row],
+        decisions: dict[str, Decision],
     ) -> dict[str, Row]:
         """Writes the rows that decisions changed; answers them as Postgres now has them."""
         rows = [decision.row for mitra_id, decision in decisions.items() if decision.row != before[mitra_id]]

@@ -16,11 +16,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     BusyLoadingError,
-    ConnectionError as RedisConnectionError,
     MasterDownError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
@@ -109,7 +113,7 @@ class Valkey:
     async def _call(self, *words: Any) -> Any:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                answer = await self._client.execute_command(*words)
+                answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
         except NoScriptError:
             raise
         except (TimeoutError, RedisTimeoutError) as error:

@@ -1,0 +1,250 @@
+"""A mitra's app as an object: it stays connected as the protocol asks, until told to leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from websockets.exceptions import ConnectionClosed
+
+from hadir.client.dialer import Dialer, Token
+from hadir.client.link import Answered, Counters, Habits, Link, Message
+from hadir.client.verdict import FINAL, GOING_AWAY, GOODBYE, Refused, backoff, spread
+
+
+class ClientStopped(Exception):
+    """The client has stopped and will not come back; the text is its `stopped_because`."""
+
+
+class MitraClient:
+    """Keeps one mitra connected, from `async with` on.
+
+    `urls`: one or several instances or balancers, `ws(s)://` or `http(s)://`; without a path, `/ws/mitra`. An
+    attempt tries each once, beginning after the last one used.
+    `token`: a token, or an async callable that is asked before every attempt and when the server says that the
+    token expires; it may raise OSError when there is none at the moment. A refused string stops the client.
+    `status`: the command sent with the first connection; None leaves the intent that the server has stored.
+    `on_message`: called with every message of the server but `pong`; what it raises ends the `async with`.
+    `beat`: `ping` messages, or WebSocket Ping frames.
+
+    After a loss it comes back with full jitter, spread over the server's `reconnect_window_s`; a pong that is
+    missing for one interval is a loss. On `reconnect` it opens the successor first and lets the old connection go
+    once the new one has said `hello` and its claim stands. It stops at 4501-4504, at a 403, and by `goodbye`.
+    Leaving the `async with` without `goodbye` closes with 1001: to the server, the mitra is lost, not gone.
+    """
+
+    def __init__(
+        self,
+        urls: str | Sequence[str],
+        token: Token,
+        *,
+        status: bool | None = None,
+        on_message: Callable[[Message], None] | None = None,
+        beat: Literal["text", "control"] = "text",
+        random: Random | None = None,
+    ) -> None:
+        self._status = status
+        self._on_message = on_message
+        self._habits = Habits(beat, random or Random(), self._heard)  # noqa: S311 - jitter, no secret
+        self._habits.thawed.set()
+        self._dialer = Dialer(urls, token, self._habits)
+        self._tasks = asyncio.TaskGroup()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._newest: Link | None = None
+        self._older: list[Link] = []
+        self._up = asyncio.Event()
+        self.state: Message | None = None
+        """The `state` of the last `hello` or `sync`."""
+        self.closed_with: int | None = None
+        """The close code of the newest connection that ended; 1006 when there was none."""
+        self.stopped_because: str | None = None
+        """`goodbye`, `left`, a final close code's name, or the code of an HTTP refusal; None while it runs."""
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._supervisor = self._tasks.create_task(self._supervise())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop("left", GOING_AWAY if error is None else None)
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions != (error,):
+                raise  # otherwise the body's own error goes on as it is
+
+    @property
+    def connected(self) -> bool:
+        """Whether a connection that has said `hello` is open."""
+        return self._newest is not None and not self._newest.ended.is_set()
+
+    @property
+    def connection_id(self) -> str | None:
+        """The newest connection's id, also after it has ended."""
+        return None if self._newest is None else str(self._newest.hello["connection_id"])
+
+    @property
+    def hello(self) -> Message | None:
+        """The newest connection's `hello`."""
+        return None if self._newest is None else self._newest.hello
+
+    @property
+    def counters(self) -> Counters:
+        return self._habits.counters
+
+    @property
+    def latencies_s(self) -> deque[float]:
+        """Seconds from beat to pong, the last thousand."""
+        return self._habits.latencies_s
+
+    async def opened(self) -> None:
+        """Waits for a connection that has said `hello`. Raises `ClientStopped`."""
+        await self._link()
+
+    async def set_status(self, online: bool) -> None:
+        """Sets the intent and awaits the server's `ack`, over a reconnect if need be.
+
+        Raises `Answered` when the server could not do it, `ClientStopped` when the client has stopped.
+        """
+        self._status = None
+        await self._call("status", online=online)
+
+    async def sync(self) -> Message:
+        """Asks for the state and returns it. Raises as `set_status` does."""
+        reply = await self._call("sync")
+        state: Message = reply["state"]
+        return state
+
+    async def goodbye(self) -> None:
+        """Closes with 1000, the mitra is offline at once, and stops. Does nothing where it has stopped before."""
+        links = self._links()
+        self._stop("goodbye", GOODBYE)
+        for link in links:
+            await link.ended.wait()
+
+    def drop(self) -> None:
+        """Cuts the TCP connection as a lost network would; the client then comes back as after any loss."""
+        for link in self._links():
+            link.abort()
+
+    def freeze(self) -> None:
+        """Stops beating and reading, as an app that hangs: its connection stays open."""
+        self._habits.thawed.clear()
+        for link in self._links():
+            link.freeze()
+
+    def thaw(self) -> None:
+        """Goes on after `freeze`, and hears what was said meanwhile."""
+        self._habits.thawed.set()
+        for link in self._links():
+            link.thaw()
+
+    async def _supervise(self) -> None:
+        failures = 0
+        while True:
+            await self._habits.thawed.wait()
+            try:
+                link = await self._dialer.open(self._status)
+            except Refused as refused:
+                because = refused.final(new_token=self._dialer.gets_new_tokens)
+                if because is not None:
+                    self.closed_with = refused.close_code or self.closed_with
+                    self._stop(because, GOING_AWAY)
+                    return
+                wait_s = refused.retry_after_s + backoff(failures, self._habits.random)
+                failures += 1
+            else:
+                failures = 0
+                self._adopt(link)
+                await link.due.wait()
+                wait_s = self._comes_back_in(link)
+            await asyncio.sleep(wait_s)
+
+    def _comes_back_in(self, link: Link) -> float:
+        random = self._habits.random
+        if link.rotates_in_s is not None:
+            return random.uniform(0.0, link.rotates_in_s)
+        return spread(float(link.hello.get("reconnect_window_s", 0)), random)
+
+    def _adopt(self, link: Link) -> None:
+        """`link` is the newest from now on. The intent it was opened with is stored by the server now."""
+        self.counters.opens += 1
+        if (previous := self._newest) is not None:
+            if previous.rotates_in_s is None:
+                self.counters.reconnects += 1
+            else:
+                self.counters.rotations += 1
+            if not previous.ended.is_set():
+                self._older.append(previous)
+        self._newest, self._status = link, None
+        self._tasks.create_task(self._live(link))
+        self._heard(link, link.hello)
+        self._up.set()
+
+    async def _live(self, link: Link) -> None:
+        await link.run()
+        if link is not self._newest:
+            self._older.remove(link)
+        else:
+            self.closed_with = link.closed_with
+            if self.stopped_because is None:
+                self._up.clear()
+        if (because := FINAL.get(link.closed_with or 0)) is not None:
+            self._stop(because, GOING_AWAY)
+
+    def _heard(self, link: Link, message: Message) -> None:
+        if link is self._newest and isinstance(state := message.get("state"), dict):
+            self.state = state
+            if not state.get("pending"):
+                self._let_go()
+        if message.get("type") == "token.expiring" and self._dialer.gets_new_tokens:
+            self._tasks.create_task(self._refresh(link))
+        if self._on_message is not None:
+            self._on_message(message)
+
+    def _let_go(self) -> None:
+        """The newest connection's claim stands, so the older ones own nothing. They end with 1001 even so: from
+        an instance that has not heard of the claim, 1000 would be a goodbye."""
+        for link in self._older:
+            self._tasks.create_task(link.close(GOING_AWAY))
+
+    async def _refresh(self, link: Link) -> None:
+        try:
+            await link.call("token.refresh", token=await self._dialer.token())
+        except (Refused, Answered, ConnectionClosed):
+            return  # the server ends the connection with 4001, and the next one carries another token
+
+    async def _call(self, kind: str, **fields: Any) -> Message:
+        while True:
+            link = await self._link()
+            try:
+                return await link.call(kind, **fields)
+            except ConnectionClosed:
+                await link.ended.wait()
+
+    async def _link(self) -> Link:
+        await self._up.wait()
+        if self.stopped_because is not None or self._newest is None:
+            raise ClientStopped(self.stopped_because)
+        return self._newest
+
+    def _links(self) -> list[Link]:
+        return self._older if self._newest is None else [*self._older, self._newest]
+
+    def _stop(self, because: str, code: int | None) -> None:
+        """Closes with `code`; None: the tasks are being cancelled, which cuts the connections."""
+        if self.stopped_because is not None:
+            return
+        self.stopped_because = because
+        self._up.set()
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+        for link in self._links():
+            if code is not None and not link.ended.is_set():
+                self._tasks.create_task(link.close(code))

@@ -1,0 +1,83 @@
+"""The route tables of the two listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from hadir.http import beacon, health, internal, mitra_status, problems
+from hadir.http.sockets import MitraSocket
+from hadir.realtime.node import Node
+
+HEALTH = [
+    Route("/health", health.health),
+    Route("/healthz", health.health),
+    Route("/ready", health.ready),
+    Route("/readyz", health.ready),
+]
+
+
+def public(node: Node) -> Starlette:
+    """What apps and customers reach."""
+    routes = [
+        *HEALTH,
+        Route("/api/beacon", beacon.beacon),
+        Route("/api/mitra/status/heartbeat", mitra_status.heartbeat, methods=["POST"]),
+        Route("/api/mitra/status/online", mitra_status.online, methods=["POST"]),
+        Route("/api/mitra/status/offline", mitra_status.offline, methods=["POST"]),
+        Route("/api/mitra/state", mitra_status.state),
+        WebSocketRoute("/ws/mitra", MitraSocket(node)),
+    ]
+    return _application(node, routes, node.config.allowed_origins)
+
+
+def inner(node: Node) -> Starlette:
+    """What operators and the control centre reach; never exposed."""
+    routes = [
+        *HEALTH,
+        Route("/metrics", internal.prometheus),
+        Route("/api/internal/counts", internal.counts),
+        Route("/api/internal/instances", internal.instances),
+        Route("/api/internal/mitras/{id}/activate", internal.activate, methods=["POST"]),
+        Route("/api/internal/mitras/{id}/deactivate", internal.deactivate, methods=["POST"]),
+        Route("/api/internal/mitras/{id}/offline", internal.take_offline, methods=["POST"]),
+        Route("/api/internal/auth-sessions/{sid}/revoke", internal.revoke, methods=["POST"]),
+        Route("/api/internal/expiry/release", internal.release_expiry, methods=["POST"]),
+        Route("/api/internal/config/{key}", internal.read_config),
+        Route("/api/internal/config/{key}", internal.write_config, methods=["PUT"]),
+    ]
+    return _application(node, routes, ())
+
+
+def _application(node: Node, routes: Sequence[BaseRoute], origins: tuple[str, ...]) -> Starlette:
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+    )
+    app = Starlette(routes=routes, exception_handlers=problems.HANDLERS, middleware=[cors] if origins else [])
+    app.router.redirect_slashes = False
+    app.router.default = _nothing_here(app)
+    app.state.node = node
+    return app
+
+
+def _nothing_here(app: Starlette) -> ASGIApp:
+    otherwise = app.router.default
+
+    async def default(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await otherwise(scope, receive, send)
+            return
+        headers = [(b"content-type", problems.MEDIA_TYPE.encode())]
+        await send({"type": "websocket.http.response.start", "status": 404, "headers": headers})
+        document = problems.body(404, "not_found", "There is no socket at this path.")
+        await send({"type": "websocket.http.response.body", "body": document})
+
+    return default

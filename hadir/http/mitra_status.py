@@ -1,0 +1,134 @@
+"""`/api/mitra/…`: presence for apps that cannot hold a socket, and the toggle for all."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir import metrics
+from hadir.errors import Refused, ValkeyUnavailable
+from hadir.http.auth import bearer_of, require_role
+from hadir.http.requests import json_body, json_response, node_of, optional_text
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.connection import Login
+from hadir.realtime.mirror import Beat
+from hadir.realtime.node import Node
+from hadir.realtime.presence import (
+    HTTP_OWNER,
+    Event,
+    HttpBeat,
+    HttpOffline,
+    HttpOnline,
+    Outcome,
+    Row,
+    State,
+)
+from hadir.realtime.transitions import Result
+
+WAIT_MAX_S = 25.0
+
+
+def _login(request: Request) -> Login:
+    return require_role(node_of(request).sockets.verify(bearer_of(request)), ("mitra",))
+
+
+async def heartbeat(request: Request) -> Response:
+    """One script records the beat of a mitra that HTTP owns; whatever that cannot tell, Postgres does."""
+    login, node = _login(request), node_of(request)
+    await json_body(request)
+    metrics.BEATS.labels("http").inc()
+    try:
+        answer = await node.mirror.beat([Beat(login.subject_id, f"- {HTTP_OWNER}{login.sid}", 0.0)])
+    except ValkeyUnavailable:
+        answer = None
+    if answer is not None and answer.deactivated:
+        raise Refused(403, "deactivated", "This mitra is deactivated.")
+    if answer is not None and answer.seeded and not answer.strangers:
+        return json_response({"online": True, "suspect": False, "owner": "http"})
+    result = await _submit(node, login, HttpBeat(login.sid))
+    return json_response(_standing(result.row))
+
+
+async def online(request: Request) -> Response:
+    login = _login(request)
+    await json_body(request)
+    result = await _submit(node_of(request), login, HttpOnline(login.sid))
+    return json_response(_standing(result.row))
+
+
+async def offline(request: Request) -> Response:
+    login = _login(request)
+    fence = optional_text(await json_body(request), "connection_id")
+    result = await _submit(node_of(request), login, HttpOffline(login.sid, fence))
+    if result.outcome is Outcome.NOT_OWNER:
+        raise Refused(409, "not_owner", "That connection no longer owns this mitra's presence; nothing was changed.")
+    return json_response(_standing(result.row))
+
+
+async def state(request: Request) -> Response:
+    """The truth now, or with `wait` as soon as it changes, at most that many seconds later."""
+    login, node = _login(request), node_of(request)
+    wait_s = _wait(request)
+    with node.waiters.watch(login.subject_id) as changed:
+        row = await _row(node, login)
+        deadline = time.monotonic() + wait_s
+        while wait_s > 0:
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await changed.wait()
+            except TimeoutError:
+                break
+            changed.clear()
+            newer = await _row(node, login)
+            if newer.version != row.version:
+                row = newer
+                break
+    app_state = {
+        "wants_online": row.wants_online,
+        "offers": [],
+        "sessions": [],
+        "config": node.app_config.public(),
+    }
+    return json_response(_standing(row) | app_state)
+
+
+def _wait(request: Request) -> float:
+    asked = request.query_params.get("wait", "0")
+    try:
+        wait_s = float(asked)
+    except ValueError:
+        wait_s = -1.0
+    if not 0 <= wait_s <= WAIT_MAX_S:
+        raise Refused(422, "bad_field", f"wait must be seconds from 0 to {WAIT_MAX_S:g}.", field="wait")
+    return wait_s
+
+
+async def _row(node: Node, login: Login) -> Row:
+    reading = await presence_rows.read(node.postgres, [login.subject_id])
+    if not reading.rows:
+        raise Refused(403, "unknown_subject", "The token's sub is no mitra that is known here.")
+    return reading.rows[0]
+
+
+async def _submit(node: Node, login: Login, event: Event) -> Result:
+    result = await node.transitions.submit(login.subject_id, event)
+    match result.outcome:
+        case Outcome.UNKNOWN_SUBJECT:
+            raise Refused(403, "unknown_subject", "The token's sub is no mitra that is known here.")
+        case Outcome.DEACTIVATED:
+            raise Refused(403, "deactivated", "This mitra is deactivated.")
+        case Outcome.REVOKED:
+            raise Refused(401, "revoked", "The token's login (sid) is revoked, expired or unknown.")
+    return result
+
+
+def _standing(row: Row | None) -> dict[str, Any]:
+    """`owner`: whether a socket, HTTP or nobody holds the presence at the moment."""
+    assert row is not None
+    over_http = (row.connection_id or "").startswith(HTTP_OWNER) and row.is_online
+    owner = "socket" if row.instance_id is not None else "http" if over_http else None
+    return {"online": row.is_online, "suspect": row.state is State.SUSPECT, "owner": owner}

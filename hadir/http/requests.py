@@ -1,0 +1,62 @@
+"""What every endpoint shares: the node, a checked JSON body, a checked query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir.errors import Refused
+from hadir.realtime.node import Node
+
+BODY_MAX = 64 * 1024
+
+
+def node_of(request: Request) -> Node:
+    node: Node = request.app.state.node
+    return node
+
+
+def json_response(fields: Any, status: int = 200, *, cache: str = "no-store") -> Response:
+    return Response(orjson.dumps(fields, option=orjson.OPT_UTC_Z), status, {"cache-control": cache}, "application/json")
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    """The body as a JSON object, an absent one as an empty object. Raises `Refused` (413, 415, 422)."""
+    body = await _limited_body(request)
+    if not body:
+        return {}
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "unsupported_media_type", "The body must be application/json.")
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Refused(422, "not_json", "The body must be one JSON object; this is not JSON.") from None
+    if not isinstance(fields, dict):
+        raise Refused(422, "not_an_object", "The body must be one JSON object; this is other JSON.")
+    return fields
+
+
+async def _limited_body(request: Request) -> bytes:
+    too_large = Refused(413, "too_large", f"A body may have at most {BODY_MAX} bytes.")
+    announced = request.headers.get("content-length", "0")
+    if not announced.isdigit() or int(announced) > BODY_MAX:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > BODY_MAX:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def optional_text(fields: dict[str, Any], name: str, *, longest: int = 100) -> str | None:
+    """A field that may be absent. Raises `Refused` (422) when it is no text of a sensible length."""
+    value = fields.get(name)
+    if value is None or (isinstance(value, str) and len(value) <= longest):
+        return value
+    raise Refused(422, "bad_field", f"{name} must be a text of at most {longest} characters.", field=name)

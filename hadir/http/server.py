@@ -1,0 +1,127 @@
+"""Runs one instance: the node, its listeners, and a stop that nobody notices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.applications import Starlette
+
+from hadir.config import Config, raise_descriptor_limit
+from hadir.errors import HadirError
+from hadir.http import app
+from hadir.http.auth import Verifier
+from hadir.http.protocol import HttpProtocol, SocketProtocol
+from hadir.realtime.messages import MESSAGE_MAX
+from hadir.realtime.node import Node
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+GRACEFUL_S = 3
+FORCED_EXIT = 1
+
+
+class Listener(uvicorn.Server):
+    """A uvicorn server that leaves signals to us: its own way cuts every socket at once."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A running instance; the ports are the real ones, also where any was asked for."""
+
+    node: Node
+    public_port: int | None
+    internal_port: int | None
+
+
+async def serve(config: Config) -> int:
+    """Runs until SIGTERM or SIGINT, drains, and answers the exit code. A second signal exits at once."""
+    raise_descriptor_limit()
+    stop = asyncio.Event()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(FORCED_EXIT)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    async with running(config) as instance:
+        await stop.wait()
+        await instance.node.drain()
+    return 0
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Instance]:
+    """An instance with its listeners bound; they and the node are gone at the end of the block."""
+    async with Node(config, Verifier(config)) as node:
+        public = internal = None
+        listeners: list[tuple[Listener, socket.socket]] = []
+        if "public" in config.listeners:
+            public = _bind(config.host, config.port, "PORT")
+            listeners.append((_listener(app.public(node)), public))
+        if "internal" in config.listeners:
+            internal = _bind(config.internal_host, config.internal_port, "INTERNAL_PORT")
+            listeners.append((_listener(app.inner(node)), internal))
+        tasks = [asyncio.create_task(each.serve(sockets=[bound])) for each, bound in listeners]
+        try:
+            while not all(each.started for each, _ in listeners):
+                await asyncio.sleep(0.01)
+            yield Instance(node, _port(public), _port(internal))
+        finally:
+            for each, _ in listeners:
+                each.should_exit = True
+            await asyncio.gather(*tasks)
+
+
+def _listener(application: Starlette) -> Listener:
+    return Listener(
+        uvicorn.Config(
+            application,
+            http=HttpProtocol,
+            ws=SocketProtocol,
+            ws_max_size=MESSAGE_MAX,
+            ws_ping_interval=None,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            log_level=logging.WARNING,
+            backlog=BACKLOG,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACEFUL_S,
+        )
+    )
+
+
+def _bind(host: str, port: int, name: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise HadirError(f"{name}: {host}:{port} cannot be listened on: {error.strerror}.") from error
+    bound.setblocking(False)
+    return bound
+
+
+def _port(bound: socket.socket | None) -> int | None:
+    return None if bound is None else int(bound.getsockname()[1])

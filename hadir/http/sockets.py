@@ -1,0 +1,196 @@
+"""`/ws/mitra` as an ASGI application: refusals before the upgrade, then a thin carrier of frames."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+
+from starlette.requests import HTTPConnection
+from starlette.types import Message, Receive, Scope, Send
+
+from hadir import metrics
+from hadir.errors import HadirError, Refused, StoreUnavailable
+from hadir.http import problems
+from hadir.http.auth import bearer_of
+from hadir.http.protocol import EXTENSION, SocketProtocol
+from hadir.realtime.connection import Connection, Login
+from hadir.realtime.messages import SUBPROTOCOL, CloseCode, error
+from hadir.realtime.node import Node
+
+OUTBOX_MAX = 256
+BROWSER_CODES = {
+    "token_expired": CloseCode.TOKEN_EXPIRED,
+    "bad_token": CloseCode.TOKEN_EXPIRED,
+    "revoked": CloseCode.REVOKED,
+    "deactivated": CloseCode.DEACTIVATED,
+    "unknown_subject": CloseCode.REVOKED,
+    "origin": CloseCode.PROTOCOL_ERROR,
+    "bad_field": CloseCode.PROTOCOL_ERROR,
+}
+
+
+class Door:
+    """Lets new sockets in at a bounded rate and number (R12)."""
+
+    def __init__(self, rate_per_s: float, connections_max: int) -> None:
+        self._rate = rate_per_s
+        self._max = connections_max
+        self._tokens = rate_per_s
+        self._at = time.monotonic()
+
+    def enter(self, open_now: int) -> None:
+        """Raises `Refused` (503) when there are too many, or too many at once."""
+        if open_now >= self._max:
+            raise Refused(503, "full", "This instance holds as many sockets as it may.", retry_after=5)
+        now = time.monotonic()
+        self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            raise Refused(503, "overloaded", "Too many sockets connect at once.", retry_after=1)
+        self._tokens -= 1
+
+
+class MitraSocket:
+    """The ASGI application of mitra sockets."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._door = Door(node.config.connect_rate_per_s, node.config.max_connections)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        handshake = HTTPConnection(scope)
+        try:
+            connection = await self._admit(handshake)
+        except HadirError as problem:
+            refusal = problem if isinstance(problem, Refused) else _unavailable(problem)
+            metrics.HANDSHAKES_REFUSED.labels(refusal.code).inc()
+            await _refuse(handshake, send, refusal)
+            return
+        link = AsgiLink(send, connection, scope["extensions"].get(EXTENSION))
+        code: int | None = None
+        try:
+            await send({"type": "websocket.accept", "subprotocol": _subprotocol(handshake)})
+            connection.start(link)
+            code = await _carry(receive, connection)
+        finally:
+            connection.ended(code)
+            await link.finish()
+
+    async def _admit(self, handshake: HTTPConnection) -> Connection:
+        node = self._node
+        if node.sockets.draining or node.state != "ready":
+            raise Refused(503, "draining", "This instance takes no new sockets.", retry_after=1)
+        origin = handshake.headers.get("origin")
+        if origin is not None and origin not in node.config.allowed_origins:
+            raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
+        login = self._verify(handshake)
+        wants_online = _wanted_status(handshake)
+        self._door.enter(len(node.registry))
+        return await node.sockets.admit(login, wants_online)
+
+    def _verify(self, handshake: HTTPConnection) -> Login:
+        login = self._node.sockets.verify(bearer_of(handshake))
+        if login.role != "mitra":
+            raise Refused(401, "bad_token", "This socket needs a token of role mitra.")
+        return login
+
+
+def _unavailable(problem: HadirError) -> Refused:
+    if not isinstance(problem, StoreUnavailable):
+        raise problem
+    return Refused(503, "unavailable", str(problem), retry_after=2)
+
+
+def _wanted_status(handshake: HTTPConnection) -> bool | None:
+    asked = handshake.query_params.get("status")
+    if asked not in (None, "online", "offline"):
+        raise Refused(422, "bad_field", "status must be online or offline.", field="status")
+    return None if asked is None else asked == "online"
+
+
+def _subprotocol(handshake: HTTPConnection) -> str | None:
+    return SUBPROTOCOL if SUBPROTOCOL in handshake.scope["subprotocols"] else None
+
+
+async def _refuse(handshake: HTTPConnection, send: Send, refusal: Refused) -> None:
+    """A problem document; a browser, which could not see it, gets the upgrade, one `error` and the code."""
+    if "origin" in handshake.headers:
+        await send({"type": "websocket.accept", "subprotocol": _subprotocol(handshake)})
+        told = error(refusal.code, refusal.detail, field=refusal.field)
+        await send({"type": "websocket.send", "text": told})
+        code = BROWSER_CODES.get(refusal.code, CloseCode.OVERLOADED)
+        await send({"type": "websocket.close", "code": int(code), "reason": code.text})
+        return
+    document = problems.body(refusal.status, refusal.code, refusal.detail, field=refusal.field)
+    headers = problems.headers_of(refusal) | {
+        "content-type": problems.MEDIA_TYPE,
+        "content-length": str(len(document)),
+    }
+    listed = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": listed})
+    await send({"type": "websocket.http.response.body", "body": document})
+
+
+async def _carry(receive: Receive, connection: Connection) -> int | None:
+    """Frames to the connection until there are no more; answers the code of the client's close frame."""
+    while True:
+        message: Message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return message.get("code")
+        if (text := message.get("text")) is not None:
+            connection.text(text)
+        else:
+            connection.binary()
+
+
+class AsgiLink:
+    """What goes out, in order, by a task that exists only while something waits."""
+
+    def __init__(self, send: Send, connection: Connection, protocol: SocketProtocol | None) -> None:
+        self._send = send
+        self._connection = connection
+        self._protocol = protocol
+        self._outbox: deque[Message] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+        if protocol is not None:
+            protocol.on_ping = connection.ping
+            protocol.on_deaf = lambda: connection.close(CloseCode.SLOW)
+
+    def send(self, text: str) -> None:
+        if not self._closed:
+            self._put({"type": "websocket.send", "text": text})
+
+    def close(self, code: CloseCode) -> None:
+        if not self._closed:
+            self._put({"type": "websocket.close", "code": int(code), "reason": code.text})
+            self._closed = True
+
+    def _put(self, message: Message) -> None:
+        if len(self._outbox) >= OUTBOX_MAX:
+            self._closed = True
+            self._outbox.clear()
+            self._connection.close(CloseCode.SLOW)
+            if self._protocol is not None:
+                self._protocol.abort()
+            return
+        self._outbox.append(message)
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._outbox:
+                await self._send(self._outbox.popleft())
+        except OSError:
+            self._closed = True  # the peer is gone; the reader hears of it too
+            self._outbox.clear()
+        finally:
+            self._writer = None
+
+    async def finish(self) -> None:
+        """Lets the writer end: with what it has, or because the peer is gone."""
+        if self._writer is not None:
+            await asyncio.wait([self._writer])

@@ -1,0 +1,341 @@
+"""The node: opens all of an instance in order, knows how it fares, drains it, closes it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from hadir import metrics
+from hadir.config import Config
+from hadir.db import migrate
+from hadir.db.pool import Postgres
+from hadir.errors import HadirError, SchemaBehind, StoreUnavailable
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.appconfig import AppConfig
+from hadir.realtime.availability import Availability
+from hadir.realtime.bus import Bus, BusEvent
+from hadir.realtime.census import answer_census
+from hadir.realtime.connection import Login, MitraSockets
+from hadir.realtime.feed import Feed
+from hadir.realtime.heartbeats import Heartbeats
+from hadir.realtime.keys import Keys
+from hadir.realtime.liveness import Liveness
+from hadir.realtime.messages import CloseCode, encode
+from hadir.realtime.mirror import Mirror
+from hadir.realtime.presence import Row, Rules
+from hadir.realtime.registry import Registry
+from hadir.realtime.seeding import Seeder
+from hadir.realtime.sweeps import Sweeps
+from hadir.realtime.transitions import Transitions
+from hadir.realtime.valkey import Valkey
+from hadir.realtime.waiters import Waiters
+
+log = logging.getLogger(__name__)
+
+STORES_WAIT_S = 3.0
+SEED_WAIT_S = 5.0
+BUS_WAIT_S = 1.0
+TICK_S = 1.0
+DRAIN_STEP_S = 0.1
+FLUSH_WAIT_S = 3.0
+RESTART_S = 1.0
+
+
+class Node:
+    """One instance's realtime half. `async with` starts it; `drain` then exit stops it."""
+
+    def __init__(self, config: Config, verify: Callable[[str], Login]) -> None:
+        self.config = config
+        self.id = f"{config.instance_name}-{secrets.token_hex(4)}"
+        self.state = "starting"
+        self.why_starting = "Postgres has not been reached yet."
+        self.ready_since: float | None = None
+        self.keys = keys = Keys(config.valkey_hash_tag)
+        self.postgres = Postgres(config.database_url, pool_max=config.database_pool_max, pooler=config.database_pooler)
+        self.valkey = Valkey(config.valkey_url)
+        self.registry = Registry()
+        self.waiters = Waiters()
+        self.app_config = AppConfig(self.postgres)
+        self._background: set[asyncio.Task[None]] = set()
+        rules = Rules(config.offline_grace_s, config.long_grace_s, config.heartbeat_stale_s)
+        self.mirror = Mirror(
+            self.valkey,
+            keys,
+            stale_s=config.heartbeat_stale_s,
+            reread=lambda ids: presence_rows.read(self.postgres, ids),
+            live_instances=lambda: self.liveness.live_ids(),
+            on_backwards=lambda: self._spawn(self.seeder.went_back()),
+        )
+        self.transitions = Transitions(self.postgres, self.mirror, rules)
+        self.seeder = Seeder(self.mirror, self.postgres, keys)
+        self.bus = Bus(config.valkey_url, self.valkey, keys, self.id)
+        self.availability = Availability(
+            self.mirror,
+            self.postgres,
+            cache_s=config.beacon_cache_s,
+            postgres_fresh_s=config.postgres_fresh_s,
+        )
+        self.sockets = MitraSockets(
+            config,
+            self.id,
+            self.transitions,
+            self.mirror,
+            self.registry,
+            self.app_config,
+            postgres_available=lambda: self.postgres.available,
+            verify=verify,
+        )
+        self.heartbeats = Heartbeats(
+            config,
+            self.id,
+            self.mirror,
+            self.postgres,
+            self.registry,
+            reclaim=self.sockets.reclaim,
+            on_cold=self.seeder.went_cold,
+            on_clock_jump=self.seeder.went_back,
+        )
+        self.liveness = Liveness(
+            self.id,
+            config.instance_name,
+            self.postgres,
+            self.valkey,
+            self.mirror,
+            self.transitions,
+            state=lambda: self.state,
+            sockets=lambda: len(self.registry),
+            leased_since=lambda: self.heartbeats.leased_since,
+        )
+        self.feed = Feed(
+            self.postgres,
+            self.mirror,
+            self.transitions,
+            self.registry,
+            self.waiters,
+            self.app_config,
+            bus_up=lambda: self.bus.up,
+            is_leader=lambda: self.liveness.is_leader,
+        )
+        self.sweeps = Sweeps(
+            config,
+            self.postgres,
+            self.mirror,
+            self.transitions,
+            self.seeder,
+            is_leader=lambda: self.liveness.is_leader,
+            ready_since=lambda: self.ready_since,
+        )
+        self._wire()
+
+    def _wire(self) -> None:
+        """Who hears of what."""
+        self.sockets.beaten = self.heartbeats.note
+        self.sockets.read_again = self.feed.read_again
+        self.transitions.on_rows.append(self.rows_changed)
+        self.valkey.on_lost.append(self.heartbeats.valkey_lost)
+        self.valkey.on_back.append(self._valkey_back)
+        self.postgres.on_back.append(self.feed.gap)
+        self.bus.on_gap.append(self.feed.gap)
+        self.bus.on_event.append(self._heard)
+        self.app_config.on_change.append(self._config_changed)
+
+    # life
+
+    async def __aenter__(self) -> Self:
+        self._stack = stack = AsyncExitStack()
+        try:
+            await stack.enter_async_context(self.postgres)
+            await stack.enter_async_context(self.valkey)
+            await stack.enter_async_context(self.transitions)
+            self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
+            stack.push_async_callback(self._cancel_tasks)
+            await self._open()
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def _stop(self) -> None:
+        self.state = "stopped"
+        await self._stack.aclose()
+
+    async def _cancel_tasks(self) -> None:
+        for task in self._background:
+            task.cancel()
+
+    async def _open(self) -> None:
+        """Postgres → Valkey → seed → subscribe. Without Postgres it goes on trying, and says so."""
+        if not await _within(STORES_WAIT_S, lambda: self.postgres.available):
+            log.warning("node.waits_for_postgres")
+        else:
+            await self._check_schema()
+        for run in (self.seeder.run, self.heartbeats.run, self.bus.run, self.feed.run, self._tick):
+            self._supervise(run)
+        if await _within(STORES_WAIT_S if self.postgres.available else 0.1, lambda: self.valkey.available):
+            await _within(SEED_WAIT_S, lambda: self.heartbeats.leased_since is not None)
+        await _within(BUS_WAIT_S, lambda: self.bus.up)
+        if self.postgres.available:
+            await self._become_ready()
+        self._supervise(self._contact)
+        self._supervise(self.liveness.run)
+        self._supervise(self.sweeps.run)
+
+    async def _check_schema(self) -> None:
+        async with self.postgres.acquire() as connection:
+            await migrate.check(connection)
+
+    async def _become_ready(self) -> None:
+        await self.app_config.reread()
+        self.state = "ready"
+        self.ready_since = time.monotonic()
+        await self.liveness.beat()
+        log.info("node.ready", extra={"instance": self.id})
+
+    async def _contact(self) -> None:
+        """Becomes ready when Postgres is first reached after a start without it."""
+        while self.state == "starting":
+            try:
+                await self._check_schema()
+                await self._become_ready()
+            except SchemaBehind as behind:
+                self.why_starting = str(behind)
+                log.error("node.schema_behind", extra={"why": str(behind)})
+            except StoreUnavailable:
+                log.debug("node.waits_for_postgres")
+            await asyncio.sleep(RESTART_S)
+        await asyncio.Event().wait()
+
+    def _supervise(self, run: Callable[[], Awaitable[None]]) -> None:
+        task = self._tasks.create_task(self._keep_running(run), name=getattr(run, "__qualname__", str(run)))
+        self._background.add(task)
+
+    async def _keep_running(self, run: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await run()
+            except HadirError as error:
+                log.warning("task.failed", extra={"task": getattr(run, "__qualname__", ""), "error": str(error)})
+            except Exception:
+                log.exception("task.crashed", extra={"task": getattr(run, "__qualname__", "")})
+            await asyncio.sleep(RESTART_S)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        """A short piece of work that an event asks for; it ends with the node."""
+        if self.state == "stopped":
+            work.close()
+            return
+        task = self._tasks.create_task(_logged(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _tick(self) -> None:
+        """Deadlines of sockets, and how late the loop was."""
+        while True:
+            due = time.monotonic() + TICK_S
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            metrics.LOOP_LAG_SECONDS.observe(max(0.0, now - due))
+            for connection in self.registry:
+                connection.tick(now)
+
+    # what happens
+
+    def rows_changed(self, rows: Sequence[Row]) -> None:
+        """Rows were committed and mirrored here: tell our own sockets, and the other instances."""
+        self.feed.deliver(rows)
+        if rows:
+            self.bus.publish("presence", (row.mitra_id for row in rows))
+
+    def _valkey_back(self) -> None:
+        self.heartbeats.start_over()
+        self._spawn(self.seeder.valkey_back())
+
+    def _heard(self, event: BusEvent) -> None:
+        if event.type == "census":
+            self._spawn(answer_census(self.valkey, self.id, self.registry, event.ids))
+        else:
+            self.feed.hear(event)
+
+    def _config_changed(self) -> None:
+        told = encode("config.updated", config=self.app_config.public())
+        for connection in self.registry:
+            connection.send(told)
+
+    def connected(self) -> int:
+        """Open mitra sockets on all live instances; the others' are as old as their last beat."""
+        others = sum(each.sockets for each in self.liveness.instances if each.id != self.id)
+        return others + len(self.registry)
+
+    def degraded(self) -> list[str]:
+        """What does not work at the moment, one word each."""
+        troubles = {
+            "postgres": not self.postgres.available,
+            "valkey": not self.valkey.available,
+            "mirror": self.valkey.available and self.heartbeats.leased_since is None,
+            "bus": not self.bus.up,
+        }
+        return [name for name, troubled in troubles.items() if troubled]
+
+    # stop
+
+    async def drain(self) -> None:
+        """Sends every socket elsewhere, paced; ends the rest; leaves nothing unwritten that can be written."""
+        self.state = "draining"
+        self.sockets.draining = True
+        started = time.monotonic()
+        log.info("node.draining", extra={"sockets": len(self.registry)})
+        await self._try(self.liveness.beat())
+        await self._rotate_all(started)
+        await _within(max(0.0, started + self.config.drain_s - time.monotonic()), lambda: len(self.registry) == 0)
+        for connection in self.registry:
+            connection.close(CloseCode.RESTARTING)
+        await self._try(asyncio.wait_for(self.transitions.join(), FLUSH_WAIT_S))
+        await self._try(self.heartbeats.flush())
+        await self._try(self.bus.flush())
+        await self._try(self.mirror.drop_lease(self.id))
+        await self._try(self.liveness.leave())
+        log.info("node.drained", extra={"seconds": round(time.monotonic() - started, 1)})
+
+    async def _rotate_all(self, started: float) -> None:
+        waiting = list(self.registry)
+        total = len(waiting)
+        while waiting:
+            elapsed = time.monotonic() - started
+            share = min(1.0, (elapsed + DRAIN_STEP_S) / max(self.config.drain_s * 0.75, DRAIN_STEP_S))
+            while waiting and total - len(waiting) < share * total:
+                waiting.pop().rotate(time.monotonic(), 0.0, "restarting")
+            await asyncio.sleep(DRAIN_STEP_S)
+
+    async def _try(self, work: Awaitable[object]) -> None:
+        """A last step that a store may be too dead for; the others' judgement then takes its place."""
+        try:
+            await work
+        except (HadirError, TimeoutError) as error:
+            log.warning("node.drain_step_failed", extra={"error": str(error)})
+
+
+async def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+async def _logged(work: Awaitable[None]) -> None:
+    try:
+        await work
+    except HadirError as error:
+        log.warning("task.failed", extra={"error": str(error)})

@@ -1,0 +1,36 @@
+"""A mitra's socket from hello to goodbye."""
+
+from __future__ import annotations
+
+from hadir.dev.embedded import EmbeddedValkey
+from tests.support.system import System
+
+
+async def test_a_mitra_that_connects_is_available_and_one_that_says_goodbye_is_offline(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        mitra = await system.account()
+        phone = await system.phone(served, mitra)
+        assert phone.hello["state"]["online"] is True
+        await system.available(served, 1)
+        assert (await phone.ask(type="ping"))["type"] == "pong"
+        await phone.goodbye()
+        await system.becomes(mitra, "offline")
+        await system.available(served, 0)
+        assert await system.log_of(mitra) == [("online", "connected"), ("offline", "goodbye")]
+
+
+async def test_a_lost_connection_is_suspect_then_offline(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        mitra = await system.account()
+        phone = await system.phone(served, mitra)
+        await system.available(served, 1)
+        phone.cut()
+        await system.becomes(mitra, "suspect")
+        await system.available(served, 0)
+        assert (await system.beacon(served))["online"] == 1
+        await system.becomes(mitra, "offline")
+        assert await system.log_of(mitra) == [("online", "connected"), ("suspect", "lost"), ("offline", "lost")]
