@@ -154,7 +154,7 @@ class Connection:
     @property
     def wants_online(self) -> bool:
         """Whether its beats belong into the mirror."""
-        return self.row is not None and self.row.wants_online and self.session.closing is None
+        return self.row is not None and self.row.wants_online and not self.gone
 
     def _stand(self, place: Standing) -> None:
         match place:
@@ -323,7 +323,8 @@ class MitraSockets:
     def reclaim(self, connections: Iterable[Connection]) -> None:
         """Owners that were taken for gone take their rows back, if they still own them."""
         for connection in connections:
-            if connection.reclaiming or connection.row is None or connection.session.closing is not None:
+            # Never after its close was enqueued: a reclaim must not raise the dead.
+            if connection.reclaiming or connection.row is None or connection.gone:
                 continue
             if time.monotonic() - connection.session.last_beat >= self.config.heartbeat_stale_s:
                 continue

@@ -252,12 +252,10 @@ class Mirror:
     async def scan_ids(self, key: str, cursor: int) -> tuple[int, list[str]]:
         """One page of the ids held in one of `Keys.sets_of_ids`."""
         names = self._keys
-        verb, step = {
-            names.online: ("SSCAN", 1),
-            names.deactivated: ("SSCAN", 1),
-        }.get(key, ("HSCAN" if key in (names.versions, names.connections) else "ZSCAN", 2))
+        is_set = key in (names.online, names.deactivated)
+        verb = "SSCAN" if is_set else "HSCAN" if key in (names.versions, names.connections) else "ZSCAN"
         following, found = await self._valkey.command(verb, key, cursor, "COUNT", 1000)
-        return int(following), found[::step]
+        return int(following), [each[0] if isinstance(each, tuple) else each for each in found]
 
     async def forget(self, mitra_ids: Sequence[str], token: str) -> bool:
         """Removes mitras that Postgres does not have; False when the seed's lease was lost."""
