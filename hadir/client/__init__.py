@@ -10,7 +10,8 @@ beacon = await fetch_beacon("https://hadir.example.com/api/beacon")
 
 from hadir.client.beacon import Beacon, BeaconUnavailable, fetch_beacon
 from hadir.client.link import Answered, Counters
-from hadir.client.mitra import ClientStopped, MitraClient
+from hadir.client.mitra import MitraClient
+from hadir.client.verdict import ClientStopped
 
 __all__ = [
     "Answered",

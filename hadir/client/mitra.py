@@ -13,18 +13,13 @@ from websockets.exceptions import ConnectionClosed
 
 from hadir.client.dialer import Dialer, Token
 from hadir.client.link import Answered, Counters, Habits, Link, Message
-from hadir.client.verdict import FINAL, GOING_AWAY, GOODBYE, Refused, backoff, spread
-
-
-class ClientStopped(Exception):
-    """The client has stopped and will not come back; the text is its `stopped_because`."""
+from hadir.client.verdict import FINAL, GOING_AWAY, GOODBYE, ClientStopped, Refused, backoff, spread
 
 
 class MitraClient:
     """Keeps one mitra connected, from `async with` on.
 
-    `urls`: one or several instances or balancers, `ws(s)://` or `http(s)://`; without a path, `/ws/mitra`. An
-    attempt tries each once, beginning after the last one used.
+    `urls`: instances or balancers, `ws(s)://` or `http(s)://`; without a path, `/ws/mitra`. Tried in turn.
     `token`: a token, or an async callable that is asked before every attempt and when the server says that the
     token expires; it may raise OSError when there is none at the moment. A refused string stops the client.
     `status`: the command sent with the first connection; None leaves the intent that the server has stored.
@@ -34,7 +29,7 @@ class MitraClient:
     After a loss it comes back with full jitter, spread over the server's `reconnect_window_s`; a pong that is
     missing for one interval is a loss. On `reconnect` it opens the successor first and lets the old connection go
     once the new one has said `hello` and its claim stands. It stops at 4501-4504, at a 403, and by `goodbye`.
-    Leaving the `async with` without `goodbye` closes with 1001: to the server, the mitra is lost, not gone.
+    Leaving the `async with` without `goodbye` closes with 1001: to the server, the mitra is lost.
     """
 
     def __init__(
@@ -57,6 +52,7 @@ class MitraClient:
         self._newest: Link | None = None
         self._older: list[Link] = []
         self._up = asyncio.Event()
+        self._stopped = asyncio.Event()
         self.state: Message | None = None
         """The `state` of the last `hello` or `sync`."""
         self.closed_with: int | None = None
@@ -106,6 +102,10 @@ class MitraClient:
     async def opened(self) -> None:
         """Waits for a connection that has said `hello`. Raises `ClientStopped`."""
         await self._link()
+
+    async def stopped(self) -> None:
+        """Waits until the client has stopped; `stopped_because` says why."""
+        await self._stopped.wait()
 
     async def set_status(self, online: bool) -> None:
         """Sets the intent and awaits the server's `ack`, over a reconnect if need be.
@@ -176,10 +176,9 @@ class MitraClient:
         """`link` is the newest from now on. The intent it was opened with is stored by the server now."""
         self.counters.opens += 1
         if (previous := self._newest) is not None:
-            if previous.rotates_in_s is None:
-                self.counters.reconnects += 1
-            else:
-                self.counters.rotations += 1
+            rotated = previous.rotates_in_s is not None
+            self.counters.rotations += rotated
+            self.counters.reconnects += not rotated
             if not previous.ended.is_set():
                 self._older.append(previous)
         self._newest, self._status = link, None
@@ -209,8 +208,7 @@ class MitraClient:
             self._on_message(message)
 
     def _let_go(self) -> None:
-        """The newest connection's claim stands, so the older ones own nothing. They end with 1001 even so: from
-        an instance that has not heard of the claim, 1000 would be a goodbye."""
+        """The claim stands, the older ones own nothing. Even so with 1001: 1000 is a goodbye where that is news."""
         for link in self._older:
             self._tasks.create_task(link.close(GOING_AWAY))
 
@@ -235,13 +233,14 @@ class MitraClient:
         return self._newest
 
     def _links(self) -> list[Link]:
-        return self._older if self._newest is None else [*self._older, self._newest]
+        return [*self._older, *([] if self._newest is None else [self._newest])]
 
     def _stop(self, because: str, code: int | None) -> None:
         """Closes with `code`; None: the tasks are being cancelled, which cuts the connections."""
         if self.stopped_because is not None:
             return
         self.stopped_because = because
+        self._stopped.set()
         self._up.set()
         if self._supervisor is not None:
             self._supervisor.cancel()

@@ -32,6 +32,10 @@ def spread(window_s: float, random: Random) -> float:
     return random.uniform(0.0, max(window_s, BACKOFF_BASE_S))
 
 
+class ClientStopped(Exception):
+    """The client has stopped and will not come back; the text is its `stopped_because`."""
+
+
 class Refused(Exception):
     """A connection that did not come to its `hello`: over HTTP, by a close frame, or by the network."""
 
