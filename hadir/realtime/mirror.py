@@ -57,6 +57,21 @@ class MirrorCounts:
     deactivated: int
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that the mirror holds of one mitra."""
+
+    version: int | None
+    online: bool
+    deactivated: bool
+    beat_ms: int | None
+    available: bool
+    queue: str
+    owner: str
+    capacity: int
+    has_string: bool
+
+
 def owner_of(row: Row) -> str:
     """`instance connection` of an open socket, `- http:<sid>` of an HTTP mitra, nothing when nobody is there."""
     if row.connection_id is None:
@@ -240,6 +255,14 @@ class Mirror:
             return None
         return bool(await self._valkey.command("SISMEMBER", self._keys.deactivated, mitra_id))
 
+    async def inspect(self, mitra_ids: Sequence[str]) -> tuple[list[Held], int]:
+        """What is held of each, and Valkey's time (ms). Raises `ValkeyUnavailable`."""
+        keys = list(self._keys.sets_of_ids)
+        for mitra_id in mitra_ids:
+            keys += (self._keys.capacity(mitra_id), self._keys.heartbeat(mitra_id))
+        *flat, now_ms = await self._valkey.run("inspect", keys, list(mitra_ids))
+        return [_held(flat[n : n + 9]) for n in range(0, len(flat), 9)], int(now_ms)
+
     # seeding
 
     async def seed_lease(self, token: str, stage: str, duration_s: float) -> bool:
@@ -274,6 +297,21 @@ class Mirror:
         leases = [names.instance(instance_id) for instance_id in self._live_instances()]
         everything = [names.seeded, names.seed_lease, *leases, *names.sets_of_ids, names.snapshot]
         await self._valkey.run("wipe", everything, [])
+
+
+def _held(fields: Sequence[Any]) -> Held:
+    version, online, deactivated, beat, available, queue, owner, capacity, string = fields
+    return Held(
+        int(version) if version else None,
+        bool(online),
+        bool(deactivated),
+        int(beat) if beat else None,
+        bool(available),
+        queue,
+        owner,
+        int(capacity),
+        bool(string),
+    )
 
 
 def chunks(items: Sequence[T], size: int) -> Iterable[Sequence[T]]:
