@@ -66,6 +66,11 @@ class Config:
         return max(self.offline_grace_s, 2 * self.heartbeat_interval_s + 10)
 
     @property
+    def instance_lease_s(self) -> float:
+        """How long an instance's lease in Valkey lasts: while it does, no beat of its sockets can have gone stale."""
+        return min(12.0, (self.heartbeat_stale_s - self.heartbeat_interval_s) / 2)
+
+    @property
     def postgres_fresh_s(self) -> float:
         """How old `last_heartbeat_at` may be where Postgres alone judges freshness."""
         return self.heartbeat_stale_s + self.heartbeat_mirror_interval_s + self.heartbeat_interval_s

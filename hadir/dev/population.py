@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
 from typing import Any
 
@@ -41,6 +41,10 @@ class World:
     random: Random
 
 
+def total(many: Sequence[Counters]) -> Counters:
+    return Counters(**{each.name: sum(getattr(one, each.name) for one in many) for each in fields(Counters)})
+
+
 class SimulatedMitra:
     """One mitra's days: logs in, connects, works for a while, goes away in one of several ways, comes again."""
 
@@ -56,8 +60,8 @@ class SimulatedMitra:
         self._leaving = False
         self._client: MitraClient | None = None
         self.mitra_id = mitra_id
-        self.counters: list[Counters] = []
-        self.latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self._earlier = Counters()
+        self._latencies_s: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
     async def live(self, comes_in_s: float) -> None:
         """Runs until cancelled, or until after `leave`."""
@@ -88,6 +92,16 @@ class SimulatedMitra:
             except TimeoutError:
                 pass  # whoever hangs is cut off when its task ends
 
+    @property
+    def counters(self) -> Counters:
+        """The sums over all its connections."""
+        return self._earlier if self._client is None else total([self._earlier, self._client.counters])
+
+    @property
+    def latencies_s(self) -> list[float]:
+        """Seconds from beat to pong, of its last beats."""
+        return [*self._latencies_s, *(() if self._client is None else self._client.latencies_s)]
+
     def look(self) -> None:
         """Tells the truth how this mitra stands now."""
         now = time.monotonic()
@@ -101,7 +115,6 @@ class SimulatedMitra:
         self._intent, self._reconnects, self._pongs_when_thawed = None, 0, None
         async with MitraClient(urls, self._token, status=True, on_message=self._heard) as client:
             self._client = client
-            self.counters.append(client.counters)
             try:
                 await client.opened()
                 self._intent = True
@@ -110,7 +123,8 @@ class SimulatedMitra:
                     pass
             finally:
                 self._client = None
-                self.latencies_s.extend(client.latencies_s)
+                self._earlier = total([self._earlier, client.counters])
+                self._latencies_s.extend(client.latencies_s)
 
     async def _one_more(self, client: MitraClient) -> bool:
         """Works for a while, then does something. False when the mitra has gone."""

@@ -23,7 +23,7 @@ async def print_lines(simulation: Simulation, every_s: float) -> None:
 
 
 def status_line(simulation: Simulation) -> str:
-    return f"simulated mitras available: {ours(simulation)} · beacon: {beacon(simulation)}"
+    return f"simulated mitras available: {simulation.truth.now.low} · beacon: {beacon(simulation)}"
 
 
 def summary(simulation: Simulation) -> str:
@@ -39,8 +39,7 @@ def summary(simulation: Simulation) -> str:
 def ours(simulation: Simulation) -> str:
     """How many simulated mitras must be counted, and how many more may be."""
     bounds = simulation.truth.now
-    unsure = bounds.high - bounds.low
-    return f"{bounds.low}" + (f" ({unsure} on their way)" if unsure else "")
+    return f"{bounds.low}" + (f" to {bounds.high}" if bounds.high > bounds.low else "")
 
 
 def beacon(simulation: Simulation) -> str:

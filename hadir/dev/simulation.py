@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -18,7 +19,7 @@ from hadir.client import Beacon, BeaconUnavailable, Counters, fetch_beacon
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.dev.population import SimulatedMitra, World
+from hadir.dev.population import SimulatedMitra, World, total
 from hadir.dev.truth import LAG_S, Bounds, Truth
 from hadir.errors import HadirError, PostgresUnavailable
 
@@ -119,7 +120,7 @@ class Simulation:
         """One customer's look at the beacon, judged; None when there was no beacon to see."""
         began = time.monotonic()
         try:
-            beacon = await fetch_beacon(self._random.choice(self._urls) + BEACON, self.tally.last)
+            beacon = await self._fetch()
         except BeaconUnavailable as unavailable:
             self.tally.answers[str(unavailable.status)] += 1
             return None
@@ -131,20 +132,21 @@ class Simulation:
         await self._judge(beacon, began)
         return beacon
 
+    async def _fetch(self) -> Beacon:
+        """From any URL that answers, as a balancer would do it. Raises as `fetch_beacon` when none does."""
+        *others, last = self._random.sample(self._urls, len(self._urls))
+        for url in others:
+            with suppress(OSError):
+                return await fetch_beacon(url + BEACON, self.tally.last)
+        return await fetch_beacon(last + BEACON, self.tally.last)
+
     def counters(self) -> Counters:
         """The sums over all mitras."""
-        total = Counters()
-        for each in chain.from_iterable(mitra.counters for mitra in self.mitras):
-            total.opens += each.opens
-            total.reconnects += each.reconnects
-            total.rotations += each.rotations
-            total.beats += each.beats
-            total.pongs += each.pongs
-        return total
+        return total([mitra.counters for mitra in self.mitras])
 
     def latencies_s(self) -> list[float]:
         """Seconds from beat to pong, of the last beats of everybody."""
-        return list(chain.from_iterable(mitra.latencies() for mitra in self.mitras))
+        return list(chain.from_iterable(mitra.latencies_s for mitra in self.mitras))
 
     async def _judge(self, beacon: Beacon, began: float) -> None:
         """Takes a breach down, once nothing that is only under way explains it."""

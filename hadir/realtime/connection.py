@@ -28,7 +28,8 @@ log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 3.0
 ROTATION_JITTER = 0.1
-RECONNECT_WINDOW_S = 10.0
+RECONNECT_WINDOW_OF_GRACE = 0.5
+"""Apps that lost their socket spread their return over this part of the grace: all are back before it ends."""
 
 
 class Link(Protocol):
@@ -394,7 +395,7 @@ class MitraSockets:
             connection_id=connection.connection_id,
             heartbeat_interval_s=config.heartbeat_interval_s,
             stale_after_s=config.heartbeat_stale_s,
-            reconnect_window_s=RECONNECT_WINDOW_S,
+            reconnect_window_s=config.offline_grace_s * RECONNECT_WINDOW_OF_GRACE,
             server_time=utc_now(),
             token_ttl_s=max(0, round(connection.session.token_ends - time.monotonic())),
             limits={

@@ -14,12 +14,11 @@ from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, ValkeyUnavailable
 from hadir.realtime.connection import Connection
 from hadir.realtime.messages import CloseCode
-from hadir.realtime.mirror import BEATS_PER_SCRIPT, INSTANCE_LEASE_S, Beat, BeatAnswer, Mirror, chunks
+from hadir.realtime.mirror import BEATS_PER_SCRIPT, Beat, BeatAnswer, Mirror, chunks
 from hadir.realtime.registry import Registry
 
 log = logging.getLogger(__name__)
 
-LEASE_RENEWAL_S = INSTANCE_LEASE_S / 4
 IDLE_FLUSH_S = 1.0
 CLOCK_JUMP_S = 2.0
 POSTGRES_CHUNK = 2_000
@@ -97,7 +96,7 @@ class Heartbeats:
             self._went_cold()
         elif now >= self._lease_due:
             if await self._mirror.lease(self._instance_id, "beaten"):
-                self._lease_due = now + LEASE_RENEWAL_S
+                self._lease_due = now + self._config.instance_lease_s / 4
             else:
                 self.start_over()
 
@@ -109,7 +108,7 @@ class Heartbeats:
         everyone = [held for held in self._registry if held.wants_online]
         if await self._send(everyone) and await self._mirror.lease(self._instance_id, "beaten"):
             self._all_again = False
-            self._lease_due = time.monotonic() + LEASE_RENEWAL_S
+            self._lease_due = time.monotonic() + self._config.instance_lease_s / 4
             self.leased_since = time.monotonic()
 
     def _went_cold(self) -> None:

@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 ROWS_PER_SCRIPT = 100
 BEATS_PER_SCRIPT = 500
 FAILED_MAX = 10_000
-INSTANCE_LEASE_S = 12.0
 NO_OWNER = ""
 NO_TOKEN = ""
 T = TypeVar("T")
@@ -94,6 +93,7 @@ class Mirror:
         keys: Keys,
         *,
         stale_s: float,
+        lease_s: float,
         reread: Callable[[Collection[str]], Awaitable[Reading]],
         live_instances: Callable[[], Iterable[str]],
         on_backwards: Callable[[], None],
@@ -101,6 +101,7 @@ class Mirror:
         self._valkey = valkey
         self._keys = keys
         self._stale_ms = round(stale_s * 1000)
+        self._lease_ms = round(lease_s * 1000)
         self._reread = reread
         self._live_instances = live_instances
         self._on_backwards = on_backwards
@@ -206,7 +207,7 @@ class Mirror:
     async def lease(self, instance_id: str, stage: str) -> bool:
         """`begin` before an instance sends all its true ages, `beaten` after and to renew. False: start again."""
         keys = [self._keys.seeded, self._keys.instance(instance_id)]
-        return bool(await self._valkey.run("lease", keys, [stage, round(INSTANCE_LEASE_S * 1000)]))
+        return bool(await self._valkey.run("lease", keys, [stage, self._lease_ms]))
 
     async def has_lease(self, instance_id: str) -> bool:
         return bool(await self._valkey.command("EXISTS", self._keys.instance(instance_id)))

@@ -68,6 +68,7 @@ class Node:
             self.valkey,
             keys,
             stale_s=config.heartbeat_stale_s,
+            lease_s=config.instance_lease_s,
             reread=lambda ids: presence_rows.read(self.postgres, ids),
             live_instances=lambda: self.liveness.live_ids(),
             on_backwards=lambda: self._spawn(self.seeder.went_back()),

@@ -194,6 +194,7 @@ async def opened(config: Config) -> AsyncIterator[tuple[Verifier, Seeder]]:
             valkey,
             keys,
             stale_s=config.heartbeat_stale_s,
+            lease_s=config.instance_lease_s,
             reread=lambda ids: presence_rows.read(postgres, ids),
             live_instances=lambda: (),
             on_backwards=lambda: None,

@@ -1,0 +1,67 @@
+"""What `hadir dev` prints once it is ready: where things are, and lines to paste that work as printed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+
+from hadir.dev.instances import PACKAGE_ROOT, Instance
+
+NEW_MITRA = "00000000-0000-4000-8000-000000000001"
+
+
+def text(
+    instances: Sequence[Instance], environment: Mapping[str, str], operator_token: str, mitra_ids: Sequence[str]
+) -> str:
+    """All of it, for these instances and an operator's token."""
+    first = instances[0]
+    operator = f"-H {shlex.quote('Authorization: Bearer ' + operator_token)}"
+    mitra = f"{first.internal_url}/api/internal/mitras/{mitra_ids[0]}" if mitra_ids else None
+    lines = [
+        "",
+        "Hadir is ready. Ctrl-C ends all of it.",
+        "",
+        *(f"  {each.name}: public {each.url}, internal {each.internal_url}, pid {each.pid}" for each in instances),
+        f"  mitra sockets: {first.url.replace('http', 'ws', 1)}/ws/mitra",
+        f"  operator token: {operator_token}",
+        "",
+        "Lines to paste:",
+        "",
+        "# what customers see",
+        f"curl -sS -w '\\n' {first.url}/api/beacon",
+        "# what the control centre sees",
+        f"curl -sS -w '\\n' {operator} {first.internal_url}/api/internal/counts",
+    ]
+    if mitra is not None:
+        lines += [
+            "# take a simulated mitra out of service, and let it back in",
+            f"curl -sS -w '\\n' -X POST {operator} {mitra}/deactivate",
+            f"curl -sS -w '\\n' -X POST {operator} {mitra}/activate",
+        ]
+    lines += [
+        "# whether Valkey, Postgres and the instances agree",
+        command(environment, ("DATABASE_URL", "VALKEY_URL"), "verify"),
+        "# a token for a mitra of your own",
+        command(environment, ("DATABASE_URL", "AUTH_JWT_SECRET"), f"token --role mitra --sub {NEW_MITRA}"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def command(environment: Mapping[str, str], names: Sequence[str], arguments: str) -> str:
+    """A `hadir` command with the environment that it needs, for a shell anywhere on this machine."""
+    needed = {name: environment[name] for name in names}
+    if not _installed():
+        needed["PYTHONPATH"] = str(PACKAGE_ROOT)
+    words = [f"{name}={shlex.quote(value)}" for name, value in needed.items()]
+    return " ".join([*words, shlex.quote(sys.executable), "-m", "hadir", arguments])
+
+
+def _installed() -> bool:
+    try:
+        importlib.metadata.distribution("hadir")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

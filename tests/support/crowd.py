@@ -1,0 +1,117 @@
+"""A crowd of beating mitras, what is true of them, and whether the beacon ever said otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+import httpx
+
+from hadir.client import MitraClient
+from tests.support import eventually
+from tests.support.system import Account, Served, System
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer of a beacon, and when it was asked for (monotonic)."""
+
+    at: float
+    as_of: float
+    available: int
+    online: int
+    state: str
+
+
+class Crowd:
+    """Mitras that beat, reconnect and never leave. `async with` connects them all."""
+
+    def __init__(self, system: System, instances: Sequence[Served], size: int) -> None:
+        self._system = system
+        self.instances = list(instances)
+        self._size = size
+        self._stack = AsyncExitStack()
+        self.clients: list[MitraClient] = []
+        self.accounts: list[Account] = []
+        self._live: deque[tuple[float, int]] = deque()
+        self.samples: list[Sample] = []
+        self.unanswered = 0
+
+    async def __aenter__(self) -> Self:
+        self.accounts = await self._system.accounts(self._size)
+        urls = [f"ws://127.0.0.1:{served.public_port}" for served in self.instances]
+        for n, account in enumerate(self.accounts):
+            ordered = urls[n % len(urls) :] + urls[: n % len(urls)]
+            client = MitraClient(ordered, account.token, status=True, beat="text" if n % 2 else "control")
+            self.clients.append(await self._stack.enter_async_context(client))
+        await eventually(lambda: self.live == self._size, 60)
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._watcher.cancel()
+        await asyncio.wait([self._watcher])
+        await asyncio.gather(*(client.goodbye() for client in self.clients if client.connected), return_exceptions=True)
+        await self._stack.aclose()
+
+    @property
+    def live(self) -> int:
+        """Live sockets that the server has claimed; one that waits for Postgres is neither online nor available."""
+        return sum(client.connected and not (client.state or {})["pending"] for client in self.clients)
+
+    async def _watch(self) -> None:
+        """Counts who has a live socket, and asks every beacon, ten times a second."""
+        async with httpx.AsyncClient(timeout=2) as http:
+            while True:
+                self._live.append((time.monotonic(), self.live))
+                await asyncio.gather(*(self._ask(http, served) for served in self.instances))
+                await asyncio.sleep(0.1)
+
+    async def _ask(self, http: httpx.AsyncClient, served: Served) -> None:
+        asked = time.monotonic()
+        try:
+            answer = (await http.get(f"{served.url}/api/beacon")).json()
+        except httpx.HTTPError:
+            self.unanswered += 1  # a dead or draining instance answers nobody
+            return
+        if "available" not in answer:
+            self.unanswered += 1
+            return
+        age = time.time() - datetime.fromisoformat(answer["as_of"]).timestamp()
+        self.samples.append(
+            Sample(asked, time.monotonic() - age, answer["available"], answer["online"], answer["state"])
+        )
+
+    def lows(self, slack_s: float) -> list[str]:
+        """Every answer that said fewer than there were live sockets, at any time around its `as_of`."""
+        return [
+            f"at {sample.at:.2f}: {sample.available} available ({sample.state}), but {least} live"
+            for sample in self.samples
+            if sample.available < (least := self._least(sample.as_of - slack_s, sample.as_of + slack_s))
+        ]
+
+    def _least(self, start: float, end: float) -> int:
+        return min((live for at, live in self._live if start <= at <= end), default=0)
+
+    def most(self) -> int:
+        return max(sample.available for sample in self.samples)
+
+    async def everyone_back(self, within: float) -> None:
+        """All have live sockets, and every beacon says exactly that."""
+        await eventually(lambda: self.live == self._size, within)
+        for served in self.instances:
+            await self._system.available(served, self._size, within)
+
+    async def offline_of_the_living(self) -> list[tuple[str, str]]:
+        """(mitra, reason) of every line of the log that took somebody offline; nobody here ever left."""
+        records = await self._system.sql.fetch(
+            "SELECT mitra_id, reason FROM presence_log WHERE state = 'offline' AND mitra_id = ANY ($1::uuid[])",
+            [account.id for account in self.accounts],
+        )
+        return [(record["mitra_id"], record["reason"]) for record in records]
