@@ -94,9 +94,7 @@ async def test_wrong_arguments_end_with_2_and_without_a_traceback(arguments: lis
         (["token", "--role", "viewer", "--sub", MITRA], ["DATABASE_URL", "AUTH_JWT_SECRET"]),
     ],
 )
-async def test_a_wrong_environment_ends_with_2_and_one_line_a_variable(
-    arguments: list[str], needed: list[str]
-) -> None:
+async def test_a_wrong_environment_ends_with_2_and_one_line_a_variable(arguments: list[str], needed: list[str]) -> None:
     ended = await hadir(*arguments, PORT="http")
     assert ended.code == 2
     assert sorted(line.split(":")[0] for line in ended.err.splitlines()) == sorted([*needed, "PORT"])
@@ -190,9 +188,7 @@ async def test_token_needs_the_schema(empty_database: str) -> None:
 async def test_an_account_is_created_once_and_gets_a_session_each_time(connection: asyncpg.Connection) -> None:
     await connection.execute("INSERT INTO mitras (id, display_name) VALUES ($1, 'Sari')", MITRA)
     sids = {await create_account(connection, "mitra", MITRA) for _ in range(2)}
-    found = await connection.fetch(
-        "SELECT id FROM auth_sessions WHERE subject_id = $1 AND expires_at > now()", MITRA
-    )
+    found = await connection.fetch("SELECT id FROM auth_sessions WHERE subject_id = $1 AND expires_at > now()", MITRA)
     assert {str(record["id"]) for record in found} == sids
     assert len(sids) == 2
     assert await connection.fetchval("SELECT display_name FROM mitras") == "Sari"

@@ -179,9 +179,7 @@ def test_a_file_and_a_value_at_once_are_a_contradiction(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_a_problem_of_its_variable(tmp_path: Path) -> None:
-    assert the_problem(LOG_LEVEL_FILE=str(tmp_path / "none")).startswith(
-        "LOG_LEVEL: expected LOG_LEVEL_FILE to name"
-    )
+    assert the_problem(LOG_LEVEL_FILE=str(tmp_path / "none")).startswith("LOG_LEVEL: expected LOG_LEVEL_FILE to name")
 
 
 def test_stale_is_at_least_two_intervals() -> None:

@@ -97,9 +97,7 @@ def test_fields_that_hold_secrets_are_masked(stream: io.StringIO, form: str) -> 
 
 def test_fields_that_json_does_not_know_are_written_as_text(stream: io.StringIO) -> None:
     logs.setup("info", "json", stream)
-    log.info(
-        "some.event", extra={"at": datetime(2026, 11, 23), "ids": frozenset({"a"}), "error": OSError("no route")}
-    )
+    log.info("some.event", extra={"at": datetime(2026, 11, 23), "ids": frozenset({"a"}), "error": OSError("no route")})
     assert lines(stream)[0]["fields"] == {
         "at": "2026-11-23 00:00:00",
         "ids": "frozenset({'a'})",

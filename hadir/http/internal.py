@@ -95,7 +95,7 @@ async def revoke(request: Request) -> Response:
     if record is None:
         raise Refused(404, "unknown_session", "There is no auth session with this id.")
     node.bus.publish("revoked", [sid])
-    node.feed.revoked_here(sid, record["subject_id"])
+    node.feed.revoked([sid])
     if record["role"] == "mitra" and record["subject_id"] is not None:
         await node.transitions.submit(record["subject_id"], Revoke(sid))
     return json_response({"revoked": True})

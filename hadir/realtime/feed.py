@@ -68,8 +68,7 @@ class Feed:
             case "presence":
                 self.read_again(event.ids)
             case "revoked":
-                self._logins.update(event.ids)
-                self._wake.set()
+                self.revoked(event.ids)
             case "config":
                 self._config = True
                 self._wake.set()
@@ -80,6 +79,11 @@ class Feed:
         self._mitras.update(self._registry.held(ids), self._waiters.of(ids))
         if self._mitras:
             self._wake.set()
+
+    def revoked(self, sids: Iterable[str]) -> None:
+        """Reads whether these logins are revoked."""
+        self._logins.update(sids)
+        self._wake.set()
 
     def gap(self) -> None:
         """Events may have been missed: read everything that changed."""
@@ -116,7 +120,7 @@ class Feed:
             self.deliver((await presence_rows.read(self._postgres, mitras)).rows)
         if logins:
             revoked = await self._postgres.fetch(sql("revoked_by_id"), presence_rows.uuids(logins))
-            self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
+            await self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
         if config:
             await self._app_config.reread()
 
@@ -127,7 +131,7 @@ class Feed:
         since = min(self._since, now) if self._since else now
         await self._app_config.reread()
         revoked = await self._postgres.fetch(sql("revoked_since"), since - OVERLAP)
-        self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
+        await self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
         fresh: dict[str, Row] = {}
         cursor, last_id = since - OVERLAP, presence_rows.FIRST_ID
         while True:
@@ -161,11 +165,12 @@ class Feed:
                 connection.hear(row)
             self._waiters.wake(row.mitra_id)
 
-    def revoked_here(self, sid: str, subject_id: str) -> None:
-        """This process revoked a login itself."""
-        self._deliver_revoked([(sid, subject_id)])
-
-    def _deliver_revoked(self, revoked: Sequence[tuple[str, str]]) -> None:
+    async def _deliver_revoked(self, revoked: Sequence[tuple[str, str]]) -> None:
+        """Their rows first: a deactivation revokes too, and is the truer reason."""
+        held = self._registry.held(subject_id for _, subject_id in revoked)
+        if not held:
+            return
+        self.deliver((await presence_rows.read(self._postgres, held)).rows)
         for sid, subject_id in revoked:
             for connection in self._registry.of(subject_id):
                 connection.revoked(sid)

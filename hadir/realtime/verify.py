@@ -19,7 +19,7 @@ from hadir.errors import HadirError, PostgresUnavailable, ValkeyUnavailable
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.keys import Keys
 from hadir.realtime.liveness import DEAD_S
-from hadir.realtime.mirror import Held, Mirror, chunks, owner_of
+from hadir.realtime.mirror import Held, Mirror, owner_of
 from hadir.realtime.presence import Row, State
 from hadir.realtime.seeding import Seeder
 from hadir.realtime.valkey import Valkey, connect
@@ -80,7 +80,7 @@ class Verifier:
         report = Report()
         if not await self._mirror.is_seeded():
             report.differences.append("the mirror is cold: it was not seeded since Valkey started")
-        suspicious = {}
+        suspicious: dict[str, tuple[int, list[str]]] = {}
         async for page in self._pages():
             report.rows += len(page)
             suspicious |= await self._differ(page)
@@ -189,7 +189,10 @@ async def opened(config: Config) -> AsyncIterator[tuple[Verifier, Seeder]]:
     """A verifier on the stores of a configuration. Raises `StoreUnavailable` when one cannot be reached."""
     keys = Keys(config.valkey_hash_tag)
     pooler = config.database_pooler
-    async with Postgres(config.database_url, pool_max=2, pooler=pooler) as postgres, Valkey(config.valkey_url) as valkey:
+    async with (
+        Postgres(config.database_url, pool_max=2, pooler=pooler) as postgres,
+        Valkey(config.valkey_url) as valkey,
+    ):
         mirror = Mirror(
             valkey,
             keys,

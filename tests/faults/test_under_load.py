@@ -10,8 +10,8 @@ from pathlib import Path
 
 import asyncpg
 
-from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.db.pool import connect
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.realtime.verify import opened
 from tests.support import eventually
 from tests.support.crowd import Crowd

@@ -15,11 +15,6 @@ from hadir.realtime.rows import Reading
 from tests.support import eventually
 from tests.support.system import Account, Served, System
 
-SEED_KEYS_REFERENCE = """
-The algorithm of the program that this mirror replaces: online minus deactivated, then capacity below the limit and a
-heartbeat that is there.
-"""
-
 
 async def available_by_seed_keys(system: System, limit: int) -> set[str]:
     """Computes who is available from the seed's first four keys alone."""
@@ -229,7 +224,8 @@ class Walk:
         customer = "00000000-0000-4000-8000-000000000001"
         await self.system.sql.execute("INSERT INTO customers (id) VALUES ($1) ON CONFLICT DO NOTHING", customer)
         opened = await self.system.sql.fetchval(
-            "UPDATE chat_sessions SET status = 'ended' WHERE mitra_id = $1 AND status = 'active' RETURNING true", mitra.id
+            "UPDATE chat_sessions SET status = 'ended' WHERE mitra_id = $1 AND status = 'active' RETURNING true",
+            mitra.id,
         )
         if not opened:
             await self.system.sql.execute(
@@ -266,12 +262,13 @@ async def test_heartbeat_strings_are_iso_times_of_the_beat_and_expire_when_it_is
         mitra = await system.account()
         phone = await system.phone(served, mitra)
         text = await system.valkey.get(f"mitra:heartbeat:{mitra.id}")
+        assert isinstance(text, str)
         assert len(text) == len("2026-05-25T10:07:55.123Z")
         assert text.endswith("Z")
         assert abs(datetime.fromisoformat(text).timestamp() - time.time()) < 5
         score = await system.valkey.zscore("mitras:heartbeats", mitra.id)
         assert datetime.fromisoformat(text).timestamp() * 1000 == score
-        assert 0 < await system.valkey.pttl(f"mitra:heartbeat:{mitra.id}") <= 2000
+        assert 0 < await system.valkey.pttl(f"mitra:heartbeat:{mitra.id}") <= 4000
         phone.cut()
         await system.becomes(mitra, "suspect")
         await asyncio.wait_for(served.node.transitions.join(), 5)  # type: ignore[union-attr]

@@ -39,7 +39,23 @@ RULES = Rules(grace_s=15, long_grace_s=50, stale_s=60)
 MITRA, SID, OTHER_SID = "m", "s", "t"
 LOGIN = AuthSession(MITRA, "mitra", NOW + timedelta(hours=1), None)
 OFFLINE = Row(
-    MITRA, 1, True, True, False, None, None, None, None, 0, 1, None, None, None, NOW - timedelta(days=1), "created", None
+    MITRA,
+    1,
+    True,
+    True,
+    False,
+    None,
+    None,
+    None,
+    None,
+    0,
+    1,
+    None,
+    None,
+    None,
+    NOW - timedelta(days=1),
+    "created",
+    None,
 )
 ONLINE = replace(
     OFFLINE,

@@ -106,7 +106,7 @@ async def test_silence_is_found_by_the_instance_itself(database: str, valkey: Em
         served = await system.instance()
         mitra = await system.account()
         phone = await system.phone(served, mitra)
-        assert await phone.ended(within=6) == 4002
+        assert await phone.ended(within=9) == 4002
         row = await system.becomes(mitra, "suspect")
         assert row["reason"] == "silent"
         await system.becomes(mitra, "offline")

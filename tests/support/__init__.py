@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from collections.abc import Callable
+from typing import Any
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], within: float = 5.0) -> T:
+async def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
     """The condition's first true value; fails after `within` seconds, saying what it last was."""
     deadline = time.monotonic() + within
     while True:
         last: object
         try:
             found = condition()
-            value: T = await found if inspect.isawaitable(found) else found  # type: ignore[assignment]
+            value = await found if inspect.isawaitable(found) else found
             if value:
                 return value
             last = value

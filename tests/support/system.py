@@ -31,7 +31,7 @@ from tests.support import eventually
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 FAST = {
     "MITRA_HEARTBEAT_INTERVAL_SECONDS": "0.5",
-    "MITRA_HEARTBEAT_STALE_SECONDS": "2",
+    "MITRA_HEARTBEAT_STALE_SECONDS": "4",
     "MITRA_OFFLINE_GRACE_SECONDS": "1",
     "MITRA_AUTO_OFFLINE_SWEEP_SECONDS": "0.5",
     "HEARTBEAT_MIRROR_INTERVAL_SECONDS": "1",
@@ -110,11 +110,15 @@ class Phone:
         """Sends a message with an id and answers what came back for it."""
         asked = uuid.uuid4().hex
         await self.send(**fields, id=asked)
-        return await eventually(lambda: next((m for m in self.received if m.get("re") == asked), {}))
+        found: dict[str, Any] = await eventually(lambda: next((m for m in self.received if m.get("re") == asked), None))
+        return found
 
     async def message(self, kind: str, within: float = 5.0) -> dict[str, Any]:
         """The first message of a type."""
-        return await eventually(lambda: next((m for m in self.received if m["type"] == kind), {}), within)
+        found: dict[str, Any] = await eventually(
+            lambda: next((m for m in self.received if m["type"] == kind), None), within
+        )
+        return found
 
     async def goodbye(self) -> None:
         await self.socket.close(1000)
@@ -145,7 +149,7 @@ class System:
     async def __aenter__(self) -> Self:
         self.sql: asyncpg.Connection = await connect(self.database_url, pooler="none")
         self.http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=10))
-        self.valkey = redis.Redis.from_url(self.valkey_url, decode_responses=True)
+        self.valkey: Any = redis.Redis.from_url(self.valkey_url, decode_responses=True)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -204,7 +208,8 @@ class System:
         if role == "mitra":
             await self.sql.execute("INSERT INTO mitras (id) VALUES ($1) ON CONFLICT DO NOTHING", account.id)
         await self.sql.execute(
-            "INSERT INTO auth_sessions (id, subject_id, role, expires_at) VALUES ($1, $2, $3, now() + interval '1 day')",
+            "INSERT INTO auth_sessions (id, subject_id, role, expires_at) "
+            "VALUES ($1, $2, $3, now() + interval '1 day')",
             account.sid,
             account.id,
             role,

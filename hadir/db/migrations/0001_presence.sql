@@ -53,7 +53,8 @@ BEGIN
         IF NOT EXISTS (
             SELECT FROM pg_index i
             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-            WHERE i.indrelid = to_regclass(expected.tab) AND i.indisunique AND i.indnkeyatts = 1 AND a.attname = 'id'
+            WHERE i.indrelid = to_regclass(expected.tab) AND i.indisunique AND i.indnkeyatts = 1
+              AND i.indpred IS NULL AND a.attname = 'id'
         ) THEN
             RAISE EXCEPTION 'The existing table % has no primary or unique key on its column id, which is needed.',
                 expected.tab;
@@ -150,7 +151,8 @@ CREATE TABLE presence_log (
 CREATE TABLE presence_log_default PARTITION OF presence_log DEFAULT;
 CREATE INDEX presence_log_mitra ON presence_log (mitra_id, at DESC, recorded_at DESC);
 
--- The month's partition, with what the default partition caught of it meanwhile. Gives up rather than stop a connect.
+-- The month's partition, with what the default partition caught of it meanwhile; false where it exists already.
+-- Whoever writes the log is kept waiting for half a second at most: then it gives up and answers NULL.
 CREATE FUNCTION presence_log_ensure_month(month date) RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '500ms' SET timezone = 'UTC' AS $$
 DECLARE
@@ -161,23 +163,30 @@ BEGIN
     IF to_regclass(part) IS NOT NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format('CREATE TABLE %I (LIKE presence_log INCLUDING DEFAULTS INCLUDING INDEXES)', part);
     LOCK TABLE presence_log_default IN ACCESS EXCLUSIVE MODE;
+    IF to_regclass(part) IS NOT NULL THEN  -- by somebody whom we waited for
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE presence_log INCLUDING DEFAULTS INCLUDING INDEXES)', part);
     EXECUTE format(
         'WITH moved AS (DELETE FROM presence_log_default WHERE at >= %L AND at < %L RETURNING *)
          INSERT INTO %I SELECT * FROM moved', first_day, next_month, part);
     EXECUTE format('ALTER TABLE presence_log ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
                    part, first_day, next_month);
     RETURN true;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN NULL;
 END $$;
 
--- Drops the partitions of months that ended before `day`; answers how many.
+-- Forgets the months that ended before `day`, in the default partition too; answers how many partitions went.
+-- Gives up like the above.
 CREATE FUNCTION presence_log_drop_before(day date) RETURNS integer
-LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+LANGUAGE plpgsql SET lock_timeout = '500ms' SET timezone = 'UTC' AS $$
 DECLARE
     part text;
     dropped integer := 0;
 BEGIN
+    DELETE FROM presence_log_default WHERE at < date_trunc('month', day);
     FOR part IN
         SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = 'presence_log'::regclass AND c.relname ~ '^presence_log_[0-9]{4}_[0-9]{2}$'
@@ -187,86 +196,125 @@ BEGIN
         dropped := dropped + 1;
     END LOOP;
     RETURN dropped;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    RETURN NULL;
 END $$;
 
-SELECT presence_log_ensure_month((now() + n * interval '1 month')::date) FROM generate_series(0, 2) AS n;
+SELECT presence_log_ensure_month((now() AT TIME ZONE 'UTC' + n * interval '1 month')::date)
+FROM generate_series(0, 2) AS n;
 
 CREATE FUNCTION mitra_presence_state(is_online boolean, suspect_since timestamptz) RETURNS text
 LANGUAGE sql IMMUTABLE AS $$
     SELECT CASE WHEN NOT is_online THEN 'offline' WHEN suspect_since IS NULL THEN 'online' ELSE 'suspect' END
 $$;
 
--- Versions, and another program's writes. Who adds to `version` (or gives a new reason) vouches for the reason.
-CREATE FUNCTION mitra_presence_before() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A version later than any that was, also when the clock was set back.
+CREATE FUNCTION mitra_presence_next(version bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$
+    SELECT greatest(version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+$$;
+
+CREATE FUNCTION mitra_presence_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.is_online := NEW.is_online AND NEW.is_active;
+    NEW.suspect_since := CASE WHEN NEW.is_online THEN NEW.suspect_since END;
+    NEW.online_since := CASE WHEN NEW.is_online THEN coalesce(NEW.online_since, clock_timestamp()) END;
+    IF (NEW.is_online OR NOT NEW.is_active) AND NEW.reason = 'created' THEN
+        NEW.reason := 'external';
+    END IF;
+    NEW.version := mitra_presence_next(0);
+    NEW.changed_at := clock_timestamp();
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER mitra_presence_insert BEFORE INSERT ON mitra_presence
+FOR EACH ROW EXECUTE FUNCTION mitra_presence_insert();
+
+-- Versions, and another program's writes. Who adds to `version`, or gives a new reason, vouches for the reason.
+CREATE FUNCTION mitra_presence_update() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     vouched boolean := NEW.version <> OLD.version OR NEW.reason IS DISTINCT FROM OLD.reason;
+    unbeaten mitra_presence%ROWTYPE;
 BEGIN
-    NEW.version := OLD.version;
-    NEW.changed_at := OLD.changed_at;
-    IF (NEW.is_active, NEW.wants_online, NEW.is_online, NEW.suspect_since, NEW.connection_id, NEW.instance_id, NEW.sid)
-       IS NOT DISTINCT FROM
-       (OLD.is_active, OLD.wants_online, OLD.is_online, OLD.suspect_since, OLD.connection_id, OLD.instance_id, OLD.sid)
-    THEN
-        IF (NEW.open_sessions, NEW.max_sessions, NEW.last_session_at, NEW.reason, NEW.actor)
-           IS NOT DISTINCT FROM
-           (OLD.open_sessions, OLD.max_sessions, OLD.last_session_at, OLD.reason, OLD.actor)
-        THEN
-            RETURN NEW;  -- a beat at most
-        END IF;
-    ELSIF NOT vouched THEN
-        NEW.reason := 'external';
-        IF NEW.actor IS NOT DISTINCT FROM OLD.actor THEN
-            NEW.actor := NULL;
-        END IF;
-        IF NEW.is_online <> OLD.is_online AND NEW.wants_online = OLD.wants_online THEN
-            NEW.wants_online := NEW.is_online;  -- another program's switch is a switch
-        END IF;
+    IF NOT vouched AND NEW.is_online <> OLD.is_online AND NEW.wants_online = OLD.wants_online
+       AND (NEW.is_active OR NOT NEW.is_online) THEN
+        NEW.wants_online := NEW.is_online;  -- another program's switch is a switch
     END IF;
-    IF NOT NEW.is_active THEN
-        NEW.is_online := false;
-    END IF;
+    NEW.is_online := NEW.is_online AND NEW.is_active;
     IF NOT NEW.is_online OR (NOT OLD.is_online AND NEW.suspect_since IS NOT DISTINCT FROM OLD.suspect_since) THEN
         NEW.suspect_since := NULL;
     END IF;
     NEW.online_since := CASE WHEN NEW.is_online THEN coalesce(NEW.online_since, clock_timestamp()) END;
-    NEW.version := greatest(OLD.version + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+    NEW.version := OLD.version;
+    NEW.changed_at := OLD.changed_at;
+
+    unbeaten := NEW;
+    unbeaten.last_heartbeat_at := OLD.last_heartbeat_at;
+    IF unbeaten IS NOT DISTINCT FROM OLD THEN
+        RETURN NEW;
+    END IF;
+    -- Capacity moves without anybody's reason (sessions, another limit): the last one stays.
+    IF NOT vouched AND
+       (NEW.is_active, NEW.wants_online, NEW.is_online, NEW.suspect_since, NEW.connection_id, NEW.instance_id, NEW.sid)
+       IS DISTINCT FROM
+       (OLD.is_active, OLD.wants_online, OLD.is_online, OLD.suspect_since, OLD.connection_id, OLD.instance_id, OLD.sid)
+    THEN
+        NEW.reason := 'external';
+        NEW.actor := CASE WHEN NEW.actor IS DISTINCT FROM OLD.actor THEN NEW.actor END;
+    END IF;
+    NEW.version := mitra_presence_next(OLD.version);
     NEW.changed_at := clock_timestamp();
     RETURN NEW;
 END $$;
 
 -- All columns but last_heartbeat_at: mirrored beats run no trigger.
-CREATE TRIGGER mitra_presence_before BEFORE UPDATE OF
-    version, is_active, wants_online, is_online, suspect_since, connection_id, instance_id, sid, open_sessions,
-    max_sessions, last_session_at, online_since, changed_at, reason, actor
-ON mitra_presence FOR EACH ROW EXECUTE FUNCTION mitra_presence_before();
+CREATE TRIGGER mitra_presence_update BEFORE UPDATE OF
+    mitra_id, version, is_active, wants_online, is_online, suspect_since, connection_id, instance_id, sid,
+    open_sessions, max_sessions, last_session_at, online_since, changed_at, reason, actor
+ON mitra_presence FOR EACH ROW EXECUTE FUNCTION mitra_presence_update();
 
--- Every change of state is a line of the log; `at` is the last sign of life where that is what ended.
-CREATE FUNCTION mitra_presence_after() RETURNS trigger LANGUAGE plpgsql AS $$
+-- When a state began, so that a mitra's history sorted by it is in the order in which it happened: an end at the
+-- last sign of life, which is never before the mitra came online; what somebody decided, when it was written.
+CREATE FUNCTION mitra_presence_began(was text, state text, old mitra_presence, new mitra_presence)
+RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
+    SELECT coalesce(
+        CASE
+            WHEN state = 'online' AND was = 'offline' THEN new.online_since
+            WHEN state = 'online' THEN
+                CASE WHEN new.last_heartbeat_at IS DISTINCT FROM old.last_heartbeat_at THEN new.last_heartbeat_at END
+            WHEN new.reason NOT IN ('operator', 'deactivated', 'revoked', 'external', 'status', 'http') THEN
+                greatest(new.last_heartbeat_at, old.online_since)
+        END,
+        clock_timestamp())
+$$;
+
+-- Every change of state is a line of the log, and who is taken out of service is logged out.
+CREATE FUNCTION mitra_presence_changed() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    was text := mitra_presence_state(OLD.is_online, OLD.suspect_since);
+    was text := mitra_presence_state(coalesce(OLD.is_online, false), OLD.suspect_since);
+    was_active boolean := coalesce(OLD.is_active, true);
     state text := mitra_presence_state(NEW.is_online, NEW.suspect_since);
-    switched boolean := NEW.reason IN ('operator', 'deactivated', 'revoked', 'external');
 BEGIN
-    IF (state, NEW.is_active) IS NOT DISTINCT FROM (was, OLD.is_active) THEN
+    IF (state, NEW.is_active) = (was, was_active) THEN
         RETURN NULL;
     END IF;
     INSERT INTO presence_log (at, mitra_id, state, reason, connection_id, instance_id, actor) VALUES (
-        CASE WHEN state = 'online' OR switched THEN clock_timestamp()
-             ELSE coalesce(NEW.last_heartbeat_at, clock_timestamp()) END,
-        NEW.mitra_id, state, NEW.reason, coalesce(NEW.connection_id, OLD.connection_id),
-        coalesce(NEW.instance_id, OLD.instance_id), NEW.actor);
-    IF OLD.is_active AND NOT NEW.is_active THEN
+        mitra_presence_began(was, state, OLD, NEW), NEW.mitra_id, state, NEW.reason,
+        coalesce(NEW.connection_id, OLD.connection_id), coalesce(NEW.instance_id, OLD.instance_id), NEW.actor);
+    IF was_active AND NOT NEW.is_active THEN
         UPDATE auth_sessions SET revoked_at = clock_timestamp()
-        WHERE subject_id = NEW.mitra_id AND revoked_at IS NULL;
+        WHERE subject_id = NEW.mitra_id AND role = 'mitra' AND revoked_at IS NULL;
     END IF;
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER mitra_presence_after AFTER UPDATE OF version, is_active, is_online, suspect_since, reason
-ON mitra_presence FOR EACH ROW EXECUTE FUNCTION mitra_presence_after();
+CREATE TRIGGER mitra_presence_changed AFTER INSERT OR UPDATE OF is_active, is_online, suspect_since
+ON mitra_presence FOR EACH ROW EXECUTE FUNCTION mitra_presence_changed();
 
+-- A mitra's own limit, else the configured one, else 1. An unfit value in app_config must not stop a new mitra.
 CREATE FUNCTION mitra_capacity(own integer) RETURNS integer LANGUAGE sql STABLE AS $$
-    SELECT coalesce(own, (SELECT (value #>> '{}')::integer FROM app_config WHERE key = 'max_sessions'), 1)
+    SELECT coalesce(own, (
+        SELECT least(greatest(value::numeric, 1), 1000000)::integer FROM app_config
+        WHERE key = 'max_sessions' AND jsonb_typeof(value) = 'number'), 1)
 $$;
 
 CREATE FUNCTION mitras_after_insert() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -290,31 +338,48 @@ INSERT INTO mitra_presence (mitra_id, max_sessions) SELECT id, mitra_capacity(ma
 
 -- Open sessions are counted anew, never added up. The rows are locked first, and counted by a later statement:
 -- its snapshot then has what the transaction that we waited for committed.
-CREATE FUNCTION chat_sessions_recount(affected uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION chat_sessions_recount(affected uuid[], newest timestamptz[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM mitra_presence WHERE mitra_id = ANY (affected) ORDER BY mitra_id FOR UPDATE;
     UPDATE mitra_presence p
     SET open_sessions = s.open, last_session_at = greatest(p.last_session_at, s.newest)
     FROM (
-        SELECT m.id, count(c.id) FILTER (WHERE c.status IN ('pending_payment', 'active')) AS open,
-               max(c.created_at) AS newest
-        FROM unnest(affected) AS m(id)
-        LEFT JOIN chat_sessions c ON c.mitra_id = m.id AND c.status IN ('pending_payment', 'active')
-        GROUP BY m.id
+        SELECT m.id, m.newest, (
+            SELECT count(*) FROM chat_sessions c
+            WHERE c.mitra_id = m.id AND c.status IN ('pending_payment', 'active')) AS open
+        FROM unnest(affected, newest) AS m(id, newest)
     ) AS s
     WHERE p.mitra_id = s.id
       AND (p.open_sessions <> s.open OR p.last_session_at IS DISTINCT FROM greatest(p.last_session_at, s.newest));
 END $$;
 
 CREATE FUNCTION chat_sessions_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    affected uuid[];
+    newest timestamptz[];
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        PERFORM chat_sessions_recount(ARRAY(SELECT DISTINCT mitra_id FROM new_rows));
+        SELECT array_agg(mitra_id), array_agg(newest_of) INTO affected, newest
+        FROM (SELECT mitra_id, max(created_at) AS newest_of FROM new_rows GROUP BY mitra_id) AS i;
     ELSIF TG_OP = 'DELETE' THEN
-        PERFORM chat_sessions_recount(ARRAY(SELECT DISTINCT mitra_id FROM old_rows));
+        SELECT array_agg(mitra_id), array_agg(NULL::timestamptz) INTO affected, newest
+        FROM (SELECT DISTINCT mitra_id FROM old_rows) AS i;
     ELSE
-        PERFORM chat_sessions_recount(
-            ARRAY(SELECT mitra_id FROM old_rows UNION SELECT mitra_id FROM new_rows));
+        -- Only where it makes a difference: what else is written about a session locks no mitra.
+        WITH o AS (SELECT id, mitra_id, created_at, status IN ('pending_payment', 'active') FROM old_rows),
+             n AS (SELECT id, mitra_id, created_at, status IN ('pending_payment', 'active') FROM new_rows),
+             left_behind AS (TABLE o EXCEPT TABLE n),
+             come AS (TABLE n EXCEPT TABLE o)
+        SELECT array_agg(mitra_id), array_agg(newest_of) INTO affected, newest
+        FROM (
+            SELECT mitra_id, max(created_at) AS newest_of
+            FROM (SELECT mitra_id, NULL AS created_at FROM left_behind
+                  UNION ALL SELECT mitra_id, created_at FROM come) AS moved
+            GROUP BY mitra_id
+        ) AS i;
+    END IF;
+    IF affected IS NOT NULL THEN
+        PERFORM chat_sessions_recount(affected, newest);
     END IF;
     RETURN NULL;
 END $$;

@@ -2,4 +2,4 @@
 SELECT EXISTS (
     SELECT FROM auth_sessions
     WHERE id = $1::uuid AND subject_id = $2::uuid AND role = $3
-      AND revoked_at IS NULL AND expires_at > clock_timestamp())
+      AND revoked_at IS NULL AND coalesce(expires_at, 'infinity') > clock_timestamp())
