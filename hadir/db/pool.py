@@ -32,7 +32,6 @@ LOST = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
@@ -52,14 +51,18 @@ async def prepare(connection: asyncpg.Connection) -> None:
 
 
 async def connect(url: str, *, pooler: str) -> asyncpg.Connection:
-    """One connection outside of any pool."""
+    """One connection outside of any pool. Raises `PostgresUnavailable`, whatever the server had against it."""
+    connection: asyncpg.Connection | None = None
     try:
-        connection = await asyncpg.connect(
-            url, timeout=CONNECT_S, command_timeout=COMMAND_S, statement_cache_size=_cache(pooler)
-        )
-    except LOST as error:
-        raise PostgresUnavailable(f"Postgres cannot be reached: {_short(error)}") from error
-    await prepare(connection)
+        async with asyncio.timeout(CONNECT_S):
+            connection = await asyncpg.connect(url, command_timeout=COMMAND_S, statement_cache_size=_cache(pooler))
+            await prepare(connection)
+    except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        discard(connection)
+        raise PostgresUnavailable(f"Postgres cannot be reached: {short(error)}") from error
+    except asyncio.CancelledError:
+        discard(connection)
+        raise
     return connection
 
 
@@ -68,7 +71,13 @@ def _cache(pooler: str) -> int:
     return 0 if pooler == "transaction" else 100
 
 
-def _short(error: BaseException) -> str:
+def discard(connection: asyncpg.Connection | None) -> None:
+    """Without the goodbye that a server that hangs would never answer."""
+    if connection is not None and not connection.is_closed():
+        connection.terminate()
+
+
+def short(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
@@ -80,12 +89,15 @@ class Postgres:
     """
 
     def __init__(self, url: str, *, pool_max: int = 10, pooler: str = "none") -> None:
-        self._url, self._pool_max, self._pooler = url, pool_max, pooler
+        self._url, self._pooler = url, pooler
         self._slots = asyncio.Semaphore(pool_max)
         self._idle: list[tuple[float, asyncpg.Connection]] = []
+        self._busy: dict[asyncpg.Connection, int] = {}
+        self._losses = 0
         self._lost = asyncio.Event()
         self._lost.set()
         self._prober: asyncio.Task[None] | None = None
+        self._closed = False
         self.available_since: float | None = None
         self.on_back: list[Callable[[], None]] = []
         self.on_lost: list[Callable[[], None]] = []
@@ -101,11 +113,16 @@ class Postgres:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Ends within `RELEASE_S`; who still holds a connection then loses it."""
+        self._closed = True
+        self.available_since = None
         if self._prober is not None:
             self._prober.cancel()
             await asyncio.wait([self._prober])
-        while self._idle:
-            await self._close(self._idle.pop()[1])
+        idle, self._idle = self._idle, []
+        await asyncio.gather(*(_close(connection) for _, connection in idle))
+        for connection in list(self._busy):
+            discard(connection)
 
     @asynccontextmanager
     async def acquire(self, *, probing: bool = False) -> AsyncIterator[asyncpg.Connection]:
@@ -120,31 +137,38 @@ class Postgres:
         connection: asyncpg.Connection | None = None
         try:
             connection = await self._take()
+            self._busy[connection] = self._losses
             yield connection
-        except asyncpg.DataError:
-            raise  # an argument that does not fit; asyncpg derives it from InterfaceError
-        except LOST as error:
-            self._discard(connection)
-            connection = None
-            self._mark_lost(error)
-            raise PostgresUnavailable(f"Postgres failed: {_short(error)}") from error
+        except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            if not _is_lost(error, connection):
+                raise
+            discard(connection)
+            if connection is not None and self._busy[connection] == self._losses:
+                self._mark_lost(error)  # a connection from before the last loss says nothing about the server now
+            raise PostgresUnavailable(f"Postgres failed: {short(error)}") from error
         except asyncio.CancelledError:
-            self._discard(connection)  # nobody knows what it would answer next
-            connection = None
+            discard(connection)  # nobody knows what it would answer next
             raise
         finally:
             if connection is not None:
-                if connection.is_closed():
-                    self._discard(connection)
-                else:
-                    self._idle.append((time.monotonic(), connection))
+                self._release(connection)
             self._slots.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
-        """A connection inside a transaction, committed at the end of the block."""
-        async with self.acquire() as connection, connection.transaction():
-            yield connection
+        """A connection inside a transaction, committed at the end of the block, rolled back when it fails."""
+        async with self.acquire() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield connection
+            except (*LOST, asyncio.CancelledError):
+                raise  # the connection is discarded, and with it the transaction: nothing more to wait for
+            except BaseException:
+                if not connection.is_closed():
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[asyncpg.Record]:
         async with self.acquire() as connection:
@@ -167,30 +191,31 @@ class Postgres:
         while self._idle:
             since, connection = self._idle.pop()
             if connection.is_closed() or time.monotonic() - since > IDLE_S:
-                self._discard(connection)
+                discard(connection)
             else:
                 return connection
-        return await connect(self._url, pooler=self._pooler)
-
-    def _discard(self, connection: asyncpg.Connection | None) -> None:
-        """Without the goodbye that a server that hangs would never answer."""
-        if connection is not None and not connection.is_closed():
-            connection.terminate()
-
-    async def _close(self, connection: asyncpg.Connection) -> None:
         try:
-            await connection.close(timeout=RELEASE_S)
-        except LOST:
-            self._discard(connection)
+            return await connect(self._url, pooler=self._pooler)
+        except PostgresUnavailable as error:
+            self._mark_lost(error)
+            raise
+
+    def _release(self, connection: asyncpg.Connection) -> None:
+        current = self._busy.pop(connection) == self._losses and not self._closed
+        if connection.is_closed() or not current or connection.is_in_transaction():
+            discard(connection)
+        else:
+            self._idle.append((time.monotonic(), connection))
 
     def _mark_lost(self, error: BaseException) -> None:
         if not self.available:
             return
-        log.warning("postgres.lost", extra={"error": _short(error)})
+        log.warning("postgres.lost", extra={"error": short(error)})
         self.available_since = None
+        self._losses += 1
         metrics.POSTGRES_AVAILABLE.set(0)
         while self._idle:
-            self._discard(self._idle.pop()[1])
+            discard(self._idle.pop()[1])
         self._lost.set()
         for tell in self.on_lost:
             tell()
@@ -198,12 +223,7 @@ class Postgres:
     async def _probe(self) -> None:
         while True:
             await self._lost.wait()
-            try:
-                async with self.acquire(probing=True) as connection:
-                    read_only = await connection.fetchval("SELECT pg_is_in_recovery()", timeout=CONNECT_S)
-            except PostgresUnavailable:
-                read_only = True
-            if read_only:
+            if not await self._is_writable():
                 await asyncio.sleep(PROBE_S)
                 continue
             self._lost.clear()
@@ -212,3 +232,25 @@ class Postgres:
             log.info("postgres.back")
             for tell in self.on_back:
                 tell()
+
+    async def _is_writable(self) -> bool:
+        try:
+            async with self.acquire(probing=True) as connection:
+                if await connection.fetchval("SELECT current_setting('transaction_read_only') = 'off'"):
+                    return True
+                discard(connection)  # a new one may find the new primary
+        except PostgresUnavailable:
+            pass
+        return False
+
+
+def _is_lost(error: BaseException, connection: asyncpg.Connection | None) -> bool:
+    """Whether it is the connection's fault: anything the server, or asyncpg, says of one that is gone by then."""
+    return isinstance(error, LOST) or connection is None or bool(connection.is_closed())
+
+
+async def _close(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.close(timeout=RELEASE_S)
+    except LOST:
+        discard(connection)

@@ -96,7 +96,7 @@ async def test_control_frames_are_beats(database: str, valkey: EmbeddedValkey) -
         await (await phone.socket.ping(b"x"))
 
         async def moved() -> bool:
-            return (await system.valkey.get(f"mitra:heartbeat:{mitra.id}")) > before
+            return bool((await system.valkey.get(f"mitra:heartbeat:{mitra.id}")) > before)
 
         await eventually(moved)
 

@@ -1,0 +1,215 @@
+"""What time brings: graces that end, holds, amnesty, the stale, deaths of instances, beats to Postgres (R5, R13, R15)."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from hadir.dev.embedded import EmbeddedValkey
+from hadir.realtime.liveness import Witness, is_dead
+from tests.support import eventually
+from tests.support.system import System
+
+
+async def test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        operator = await system.account("operator")
+        mitras = await system.accounts(30)
+        phones = [await system.phone(served, mitra) for mitra in mitras]
+        for phone in phones[:12]:
+            phone.cut()
+        url = f"{served.inner_url}/metrics"
+
+        async def held() -> bool:
+            return "hadir_expiry_held 12.0" in (await system.http.get(url)).text
+
+        await eventually(held, 10)
+        assert await system.sql.fetchval("SELECT count(*) FROM presence_log WHERE state = 'offline'") == 0
+        assert (await system.beacon(served))["online"] == 30
+        release = f"{served.inner_url}/api/internal/expiry/release"
+        answer = await system.http.post(release, headers=operator.bearer)
+        assert answer.json() == {"released": 12}
+        for mitra in mitras[:12]:
+            await system.becomes(mitra, "offline")
+        assert await system.sql.fetchval("SELECT released_by FROM expiry_hold") in (operator.id, None)
+
+        async def over() -> bool:
+            return "hadir_expiry_hold_active 0.0" in (await system.http.get(url)).text
+
+        await eventually(over)
+
+
+async def test_a_hold_ends_by_itself(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(MITRA_AUTO_OFFLINE_HOLD_SECONDS="2")
+        mitras = await system.accounts(25)
+        for phone in [await system.phone(served, mitra) for mitra in mitras]:
+            phone.cut()
+        await system.becomes(mitras[0], "suspect")
+        await system.becomes(mitras[0], "offline", within=12)
+        record = await system.sql.fetchrow(
+            "SELECT max(recorded_at) FILTER (WHERE state = 'suspect') AS lost, "
+            "min(recorded_at) FILTER (WHERE state = 'offline') AS gone FROM presence_log"
+        )
+        assert record is not None
+        assert record["gone"] - record["lost"] > timedelta(seconds=1 + 2 - 0.5), "grace, then the hold"
+
+
+async def test_nobody_is_expired_by_an_instance_that_has_not_been_there_for_a_grace(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        mitra = await system.account()
+        await system.sql.execute(
+            "UPDATE mitra_presence SET version = version + 1, is_online = true, reason = 'connected', "
+            "connection_id = 'c', last_heartbeat_at = now() - interval '1 hour' WHERE mitra_id = $1",
+            mitra.id,
+        )
+        await system.sql.execute(
+            "UPDATE mitra_presence SET version = version + 1, reason = 'lost', "
+            "suspect_since = now() - interval '1 hour' WHERE mitra_id = $1",
+            mitra.id,
+        )
+        started = await system.sql.fetchval("SELECT clock_timestamp()")
+        served = await system.instance(MITRA_OFFLINE_GRACE_SECONDS="3")
+        assert served.node is not None
+        assert served.node.sweeps.amnesty()
+        await system.becomes(mitra, "offline", within=10)
+        gone = await system.sql.fetchval("SELECT recorded_at FROM presence_log WHERE state = 'offline'")
+        assert gone - started > timedelta(seconds=3)
+
+
+async def test_the_stale_are_found_by_the_sweep_and_only_on_a_warm_mirror(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(MITRA_AUTO_OFFLINE_SWEEP_SECONDS="600")
+        node = served.node
+        assert node is not None
+        mitra = await system.account()
+        await system.sql.execute("UPDATE mitra_presence SET is_online = true WHERE mitra_id = $1", mitra.id)
+        await system.sql.execute(
+            "UPDATE mitra_presence SET last_heartbeat_at = now() - interval '1 minute' WHERE mitra_id = $1", mitra.id
+        )
+        await eventually(lambda: node.seeder.seed("periodic"))
+        await system.valkey.delete(node.keys.instance(node.id))
+        assert await node.sweeps.find_stale() == 0, "an instance has not beaten again: nobody is judged"
+        await eventually(node.mirror.counts)
+        assert await node.sweeps.find_stale() == 1
+        row = await system.row(mitra)
+        assert (row["state"], row["reason"]) == ("suspect", "stale")
+        assert row["suspect_since"] == row["last_heartbeat_at"] + timedelta(seconds=4)
+
+
+async def test_beats_reach_postgres_without_moving_versions_and_never_backwards(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(HEARTBEAT_MIRROR_INTERVAL_SECONDS="600", MITRA_HEARTBEAT_STALE_SECONDS="60")
+        node = served.node
+        assert node is not None
+        mitra, ahead = await system.account(), await system.account()
+        phone = await system.phone(served, mitra)
+        await system.phone(served, ahead)
+        await system.sql.execute(
+            "UPDATE mitra_presence SET last_heartbeat_at = '2100-01-01' WHERE mitra_id = $1", ahead.id
+        )
+        before = await system.row(mitra)
+        await phone.ask(type="ping")
+        await node.heartbeats.flush()
+        assert await node.sweeps.mirror_beats() == 2
+        after = await system.row(mitra)
+        assert after["last_heartbeat_at"] > before["last_heartbeat_at"]
+        assert after["version"] == before["version"]
+        assert (await system.row(ahead))["last_heartbeat_at"].year == 2100
+
+
+async def test_sessions_move_capacity_and_availability(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(MITRA_HEARTBEAT_STALE_SECONDS="60")
+        mitra = await system.account()
+        await system.phone(served, mitra)
+        await system.available(served, 1)
+        customer = await system.account("customer")
+        await system.sql.execute("INSERT INTO customers (id) VALUES ($1)", customer.id)
+        await system.sql.execute(
+            "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) VALUES ($1, $1, $2, 'pending_payment')",
+            customer.id,
+            mitra.id,
+        )
+        await system.available(served, 0)
+        assert await system.valkey.get(f"mitra:capacity:{mitra.id}") == "1"
+        await system.sql.execute("UPDATE mitras SET max_sessions = 2 WHERE id = $1", mitra.id)
+        await system.available(served, 1)
+        score = await system.valkey.zscore("mitras:queue", mitra.id)
+        row = await system.row(mitra)
+        assert score == 1e11 + int(row["last_session_at"].timestamp())
+        await system.sql.execute("UPDATE chat_sessions SET status = 'ended'")
+        await eventually(lambda: _absent(system, f"mitra:capacity:{mitra.id}"))
+
+
+async def _absent(system: System, key: str) -> bool:
+    return await system.valkey.get(key) is None
+
+
+async def test_a_killed_instances_mitras_are_suspect_within_its_proof_then_get_the_long_grace(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        survivor = await system.instance(MITRA_HEARTBEAT_STALE_SECONDS="40")
+        victim = await system.process(MITRA_HEARTBEAT_STALE_SECONDS="40")
+        mitra = await system.account()
+        await system.phone(victim.served, mitra)
+        killed = await system.sql.fetchval("SELECT clock_timestamp()")
+        await victim.kill()
+        row = await system.becomes(mitra, "suspect", within=20)
+        assert row["reason"] == "instance_died"
+        suspect = await system.sql.fetchval("SELECT recorded_at FROM presence_log WHERE state = 'suspect'")
+        assert suspect - killed < timedelta(seconds=12 + 3 + 1)
+        assert (await system.beacon(survivor))["online"] == 1
+        await system.becomes(mitra, "offline", within=16)
+        gone = await system.sql.fetchval("SELECT recorded_at FROM presence_log WHERE state = 'offline'")
+        assert timedelta(seconds=11) <= gone - suspect < timedelta(seconds=13)
+
+
+async def test_a_frozen_instance_that_comes_back_takes_its_mitras_back(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        await system.instance(MITRA_HEARTBEAT_STALE_SECONDS="40")
+        frozen = await system.process(MITRA_HEARTBEAT_STALE_SECONDS="40")
+        mitra = await system.account()
+        phone = await system.phone(frozen.served, mitra)
+        frozen.freeze()
+        await system.becomes(mitra, "suspect", within=20)
+        frozen.thaw()
+        await phone.ask(type="ping")
+        row = await system.becomes(mitra, "online")
+        assert (row["reason"], row["connection_id"]) == ("back", phone.hello["connection_id"])
+        assert [state for state, _ in await system.log_of(mitra)] == ["online", "suspect", "online"]
+
+
+def test_death_takes_proof_from_both_stores() -> None:
+    judge = Witness(postgres_s=100, valkey_s=100, valkey_away=False)
+    assert is_dead(12, False, judge)
+    assert not is_dead(11.9, False, judge)
+    assert not is_dead(100, True, judge), "the other store keeps it alive"
+    assert not is_dead(100, False, Witness(11, 100, False)), "the judge itself was away from Postgres"
+    assert not is_dead(100, False, Witness(100, 11, False)), "or from Valkey"
+    away = Witness(postgres_s=100, valkey_s=0, valkey_away=True)
+    assert is_dead(60, None, away)
+    assert not is_dead(59, None, away)
+    assert not is_dead(60, None, judge), "Valkey is there, it just did not answer"
+
+
+async def test_one_instance_leads_and_another_takes_over(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        second = None
+        async with system.running() as first:
+            await eventually(lambda: first.node.liveness.is_leader)  # type: ignore[union-attr]
+            second = await system.instance()
+            await asyncio.wait_for(first.node.drain(), 10)  # type: ignore[union-attr]
+        await eventually(lambda: second.node.liveness.is_leader, 6)  # type: ignore[union-attr]
+        ids = [record["id"] for record in await system.sql.fetch("SELECT id FROM instances")]
+        assert ids == [second.node.id]  # type: ignore[union-attr]
