@@ -90,7 +90,7 @@ def _simulate_options(simulate: argparse.ArgumentParser) -> None:
     simulate.add_argument("--url", required=True, metavar="U", help="public address, like http://127.0.0.1:3000")
     _fleet_options(simulate)
     simulate.add_argument(
-        "--churn", type=churn, default=0.1, metavar="R", help="part of the mitras that goes away each minute (0.1)"
+        "--churn", type=churn, default=0.1, metavar="R", help="how often a mitra goes away, per minute (0.1)"
     )
     simulate.add_argument("--seconds", type=seconds, metavar="S", help="how long; default: until Ctrl-C")
 
@@ -164,7 +164,6 @@ def _refusals() -> Iterator[None]:
 
 def _serve(_: argparse.Namespace) -> int:
     config = _load()
-    configuration.raise_descriptor_limit()
     from hadir.http import server
 
     return _loop(server.serve(config))
