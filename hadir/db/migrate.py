@@ -7,12 +7,14 @@ from importlib import resources
 
 import asyncpg
 
-from hadir.db.pool import connect
-from hadir.errors import SchemaBehind, SchemaUnfit
+from hadir.db.pool import LOST, close, connect
+from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
 
 LOCK = 7_230_015_448_410
 """Advisory lock of the transaction that migrates: a session lock would not survive a transaction pooler."""
 MIGRATION_S = 600.0
+UNFIT = (asyncpg.RaiseError, asyncpg.SyntaxOrAccessError, asyncpg.IntegrityConstraintViolationError)
+"""What is there is in our way: another type, a table under our name, no right to it, rows that break our rules."""
 
 
 def known() -> list[str]:
@@ -23,23 +25,27 @@ def known() -> list[str]:
 
 async def migrate(url: str, *, pooler: str = "none") -> list[str]:
     """Applies what is pending and answers the names. Raises `SchemaUnfit`, `PostgresUnavailable`."""
-    applied = []
     connection = await connect(url, pooler=pooler)
     try:
-        for name in known():
-            async with connection.transaction():
-                await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=MIGRATION_S)
-                await connection.execute(
-                    "CREATE TABLE IF NOT EXISTS hadir_migrations "
-                    "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-                )
-                if await _is_applied(connection, name):
-                    continue
-                await _apply(connection, name)
-                applied.append(name)
+        return [name for name in known() if await _ensure(connection, name)]
+    except LOST as error:
+        raise PostgresUnavailable(f"Postgres was lost while migrating: {error}") from error
     finally:
-        await connection.close()
-    return applied
+        await close(connection)
+
+
+async def _ensure(connection: asyncpg.Connection, name: str) -> bool:
+    """Whether it had to be applied; waits for others who are at it."""
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK, timeout=MIGRATION_S)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS hadir_migrations "
+            "(name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        if await _is_applied(connection, name):
+            return False
+        await _apply(connection, name)
+        return True
 
 
 async def _is_applied(connection: asyncpg.Connection, name: str) -> bool:
@@ -50,7 +56,7 @@ async def _apply(connection: asyncpg.Connection, name: str) -> None:
     text = (resources.files("hadir.db") / "migrations" / f"{name}.sql").read_text()
     try:
         await connection.execute(text, timeout=MIGRATION_S)
-    except (asyncpg.RaiseError, asyncpg.DatatypeMismatchError, asyncpg.InvalidForeignKeyError) as error:
+    except UNFIT as error:
         raise SchemaUnfit(f"Migration {name} cannot be applied: {error}") from error
     await connection.execute("INSERT INTO hadir_migrations (name) VALUES ($1)", name)
 

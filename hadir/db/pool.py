@@ -25,9 +25,6 @@ PROBE_S = 0.5
 RELEASE_S = 1.0
 IDLE_S = 300.0
 
-Connection = asyncpg.Connection
-"""What `acquire` and `transaction` give."""
-
 LOST = (
     OSError,
     TimeoutError,
@@ -52,32 +49,28 @@ async def prepare(connection: asyncpg.Connection) -> None:
 
 async def connect(url: str, *, pooler: str) -> asyncpg.Connection:
     """One connection outside of any pool. Raises `PostgresUnavailable`, whatever the server had against it."""
-    connection: asyncpg.Connection | None = None
+    connection = None
+    cache = 0 if pooler == "transaction" else 100  # other sessions would not have what was prepared
     try:
         async with asyncio.timeout(CONNECT_S):
-            connection = await asyncpg.connect(url, command_timeout=COMMAND_S, statement_cache_size=_cache(pooler))
+            connection = await asyncpg.connect(url, command_timeout=COMMAND_S, statement_cache_size=cache)
             await prepare(connection)
     except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        discard(connection)
-        raise PostgresUnavailable(f"Postgres cannot be reached: {short(error)}") from error
+        _discard(connection)
+        raise PostgresUnavailable(f"Postgres cannot be reached: {_short(error)}") from error
     except asyncio.CancelledError:
-        discard(connection)
+        _discard(connection)
         raise
     return connection
 
 
-def _cache(pooler: str) -> int:
-    """A transaction pooler hands out other sessions: prepared statements would not be there."""
-    return 0 if pooler == "transaction" else 100
-
-
-def discard(connection: asyncpg.Connection | None) -> None:
+def _discard(connection: asyncpg.Connection | None) -> None:
     """Without the goodbye that a server that hangs would never answer."""
     if connection is not None and not connection.is_closed():
         connection.terminate()
 
 
-def short(error: BaseException) -> str:
+def _short(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
@@ -120,14 +113,14 @@ class Postgres:
             self._prober.cancel()
             await asyncio.wait([self._prober])
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(_close(connection) for _, connection in idle))
+        await asyncio.gather(*(close(connection) for _, connection in idle))
         for connection in list(self._busy):
-            discard(connection)
+            _discard(connection)
 
     @asynccontextmanager
     async def acquire(self, *, probing: bool = False) -> AsyncIterator[asyncpg.Connection]:
         """A connection of one's own for a while. Raises `PostgresUnavailable`, from inside the block too."""
-        if not self.available and not probing:
+        if not (self.available or probing):
             raise PostgresUnavailable("Postgres cannot be reached.")
         try:
             async with asyncio.timeout(ACQUIRE_S):
@@ -142,12 +135,12 @@ class Postgres:
         except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not _is_lost(error, connection):
                 raise
-            discard(connection)
+            _discard(connection)
             if connection is not None and self._busy[connection] == self._losses:
                 self._mark_lost(error)  # a connection from before the last loss says nothing about the server now
-            raise PostgresUnavailable(f"Postgres failed: {short(error)}") from error
+            raise PostgresUnavailable(f"Postgres failed: {_short(error)}") from error
         except asyncio.CancelledError:
-            discard(connection)  # nobody knows what it would answer next
+            _discard(connection)  # nobody knows what it would answer next
             raise
         finally:
             if connection is not None:
@@ -191,7 +184,7 @@ class Postgres:
         while self._idle:
             since, connection = self._idle.pop()
             if connection.is_closed() or time.monotonic() - since > IDLE_S:
-                discard(connection)
+                _discard(connection)
             else:
                 return connection
         try:
@@ -203,19 +196,19 @@ class Postgres:
     def _release(self, connection: asyncpg.Connection) -> None:
         current = self._busy.pop(connection) == self._losses and not self._closed
         if connection.is_closed() or not current or connection.is_in_transaction():
-            discard(connection)
+            _discard(connection)
         else:
             self._idle.append((time.monotonic(), connection))
 
     def _mark_lost(self, error: BaseException) -> None:
         if not self.available:
             return
-        log.warning("postgres.lost", extra={"error": short(error)})
+        log.warning("postgres.lost", extra={"error": _short(error)})
         self.available_since = None
         self._losses += 1
         metrics.POSTGRES_AVAILABLE.set(0)
         while self._idle:
-            discard(self._idle.pop()[1])
+            _discard(self._idle.pop()[1])
         self._lost.set()
         for tell in self.on_lost:
             tell()
@@ -238,7 +231,7 @@ class Postgres:
             async with self.acquire(probing=True) as connection:
                 if await connection.fetchval("SELECT current_setting('transaction_read_only') = 'off'"):
                     return True
-                discard(connection)  # a new one may find the new primary
+                _discard(connection)  # a new one may find the new primary
         except PostgresUnavailable:
             pass
         return False
@@ -249,8 +242,9 @@ def _is_lost(error: BaseException, connection: asyncpg.Connection | None) -> boo
     return isinstance(error, LOST) or connection is None or bool(connection.is_closed())
 
 
-async def _close(connection: asyncpg.Connection) -> None:
+async def close(connection: asyncpg.Connection) -> None:
+    """With a goodbye, if the server takes it in time."""
     try:
         await connection.close(timeout=RELEASE_S)
-    except LOST:
-        discard(connection)
+    except (*LOST, asyncpg.InterfaceError):
+        _discard(connection)
