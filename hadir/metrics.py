@@ -78,5 +78,4 @@ INSTANCES_JUDGED_DEAD = _counter("instances_judged_dead", "Instances proven dead
 
 BEACON_ANSWERS = _counter("beacon_answers", "Beacon answers.", "state")
 BEACON_QUERIES = _counter("beacon_queries", "Counts made for the beacon.", "source")
-HTTP_REQUESTS = _counter("http_requests", "HTTP requests answered, by route template.", "route", "status")
 LOOP_LAG_SECONDS = _seconds("loop_lag", "Delay of a timer of the event loop.")

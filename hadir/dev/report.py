@@ -23,7 +23,8 @@ async def print_lines(simulation: Simulation, every_s: float) -> None:
 
 
 def status_line(simulation: Simulation) -> str:
-    return f"simulated mitras available: {simulation.truth.now.low} · beacon: {beacon(simulation)}"
+    """The range is open where a phone fell silent: it counts until its beat is stale."""
+    return f"simulated mitras available: {ours(simulation)} · beacon: {beacon(simulation)}"
 
 
 def summary(simulation: Simulation) -> str:

@@ -159,10 +159,10 @@ class Connection:
 
     def _stand(self, place: Standing) -> None:
         match place:
-            case Standing.SUPERSEDED:
-                self.close(CloseCode.SUPERSEDED)
-            case Standing.DISPLACED:
-                self.close(CloseCode.DISPLACED)
+            case Standing.SUPERSEDED | Standing.DISPLACED:
+                code = CloseCode.SUPERSEDED if place is Standing.SUPERSEDED else CloseCode.DISPLACED
+                metrics.DISPLACEMENTS.labels(str(int(code))).inc()
+                self.close(code)
             case Standing.DEACTIVATED:
                 self.close(CloseCode.DEACTIVATED)
             case Standing.ASLEEP:
@@ -179,7 +179,9 @@ class Connection:
     def _act(self, effects: Sequence[dialogue.Effect]) -> None:
         for effect in effects:
             match effect:
-                case dialogue.Send(text):
+                case dialogue.Send(text, error):
+                    if error is not None:
+                        metrics.PROTOCOL_ERRORS.labels(error).inc()
                     if self._link is not None:
                         self._link.send(text)
                 case dialogue.Close(code):

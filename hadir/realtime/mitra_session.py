@@ -32,9 +32,10 @@ TOKEN_NOTICE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send this text frame."""
+    """Send this text frame; `error` is the code where it is an `error`."""
 
     text: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ class MitraSession:
         if self._errors is None:
             self._errors = deque(maxlen=ERRORS_MAX)
         self._errors.append(now)
-        told = Send(error(problem.code, problem.message, field=problem.field, re=problem.re))
+        told = Send(error(problem.code, problem.message, field=problem.field, re=problem.re), problem.code)
         if len(self._errors) == ERRORS_MAX and now - self._errors[0] < ERRORS_WINDOW_S:
             return (told, *self._close(CloseCode.TOO_FAST))
         return (told,)

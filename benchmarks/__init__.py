@@ -1,0 +1,1 @@
+"""Measurements; each prints its figures. Not part of the server."""

@@ -1,0 +1,23 @@
+"""A connection to a fresh database, and a mitra in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from hadir.db.pool import connect
+from tests.db.world import World
+
+
+@pytest.fixture
+async def sql(database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(database, pooler="none")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def world(sql: asyncpg.Connection) -> World:
+    return World(sql)
