@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -30,6 +31,7 @@ from hadir.http import auth
 
 CHURN_PER_MIN = 2.0
 STATUS_S = 3.0
+FORMER_S = 3.0
 SIMULATION = "hadir dev"
 """With a kept data folder, the simulated mitras are the same every time."""
 
@@ -50,6 +52,8 @@ async def run(instances: int, mitras: int, customers: int, port: int, data_dir: 
         if not started.is_set() and not work.done():
             work.cancel()
         await asyncio.wait([work])
+        # What was cancelled while it copied binaries still does, in its thread: not into a folder being removed.
+        await asyncio.get_running_loop().shutdown_default_executor()
         return 0 if work.cancelled() else work.result()
 
 
@@ -58,6 +62,7 @@ async def _work(
 ) -> int:
     async with AsyncExitStack() as stack:
         print("Starting PostgreSQL and Valkey …", flush=True)
+        await asyncio.to_thread(_await_former, folder / "postgres" / "cluster" / "postmaster.pid")
         postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
         valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
         await migrate(postgres.url)
@@ -75,6 +80,22 @@ async def _work(
         print("Ending …", flush=True)
     print(report.summary(simulation), flush=True)
     return 1 if simulation.tally.breaches else 0
+
+
+def _await_former(pid_file: Path) -> None:
+    """Lets the PostgreSQL of a run that was killed end. The folder's lock is ours: it can be no other run's.
+
+    Its process stays listed until somebody reaps it, in some containers for ever, and a server that sees it
+    listed refuses to start.
+    """
+    if not pid_file.exists():
+        return
+    status = Path("/proc", pid_file.read_text().split()[0], "status")
+    deadline = time.monotonic() + FORMER_S
+    while status.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if status.exists() and "State:\tZ" in status.read_text():
+        pid_file.unlink()
 
 
 @asynccontextmanager

@@ -23,6 +23,8 @@ PAUSE_S = (2.0, 8.0)
 """How long one stays away, or keeps its toggle off."""
 COVER_SLACK_S = 2.0
 STALE_GUESS_S = 60.0
+DEATH_S = 15.0
+"""Within this, the death of an instance is noticed."""
 GOODBYE_S = 5.0
 LATENCIES_KEPT = 100
 HABITS = {"goodbye": 30, "toggle": 30, "drop": 25, "vanish": 10, "hang": 5}
@@ -101,6 +103,11 @@ class SimulatedMitra:
     def latencies_s(self) -> list[float]:
         """Seconds from beat to pong, of its last beats."""
         return [*self._latencies_s, *(() if self._client is None else self._client.latencies_s)]
+
+    def was_here(self) -> None:
+        """An earlier run has left it online: it is counted until that is noticed."""
+        self._covered_until = time.monotonic() + STALE_GUESS_S + DEATH_S
+        self.look()
 
     def look(self) -> None:
         """Tells the truth how this mitra stands now."""

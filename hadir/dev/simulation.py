@@ -90,6 +90,7 @@ class Simulation:
         await self._postgres.__aenter__()
         try:
             await self._reach()
+            await self._remember()
         except BaseException:
             await self._postgres.__aexit__(None, None, None)
             raise
@@ -207,6 +208,12 @@ class Simulation:
             return  # it is there, and will have something to say later
         except OSError as error:
             raise HadirError(f"{self._urls[0]} cannot be reached: {error}") from error
+
+    async def _remember(self) -> None:
+        """A run that was killed may have left our mitras online."""
+        by_id = {mitra.mitra_id: mitra for mitra in self.mitras}
+        for record in await self._postgres.fetch(sql("present_of"), list(by_id)):
+            by_id[record["mitra_id"]].was_here()
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         self._running.append(self._tasks.create_task(work))
