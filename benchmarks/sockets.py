@@ -173,7 +173,9 @@ async def report(
         await asyncio.sleep(1)
         spent, last = cpu_s(process) - before, process.memory_info().rss
         answered = sum(s.received for s in sockets) - replies
-        print(f"RSS per socket: {(first - empty) / len(sockets) / 1024:.1f} KB; after {seconds:g} s {last - first:+d} B")
+        print(
+            f"RSS per socket: {(first - empty) / len(sockets) / 1024:.1f} KB; after {seconds:g} s {last - first:+d} B"
+        )
         print(f"beats: {sent} sent, {answered} answered; CPU per beat: {spent / sent * 1e6:.0f} µs, all work included")
         print(f"lost sockets: {sum(s.lost for s in sockets)}")
         beacon = (await http.get(f"http://127.0.0.1:{port}/api/beacon")).json()

@@ -139,7 +139,7 @@ async def test_a_new_mitra_has_its_own_limit_or_the_configured_one_or_one(world:
     assert (await limit(), await limit(5)) == (1, 5)
     await world.sql.execute(query("config_store"), "max_sessions", 3, "op")
     assert (await limit(), await limit(5)) == (3, 5)
-    for unfit in ("three", None, [3]):
+    for unfit in ("three", {"n": 3}, [3]):
         await world.sql.execute(query("config_store"), "max_sessions", unfit, "op")
         assert await limit() == 1, unfit
 

@@ -124,7 +124,7 @@ async def test_an_intent_that_is_given_is_kept(world: World) -> None:
     await world.write(mitra, "is_online = true")
     assert (await world.vouched(mitra, "lost", "is_online = false"))["wants_online"]
     await world.write(mitra, "wants_online = false")
-    assert not (await world.write(mitra, "is_online = true, wants_online = false"))["wants_online"] or True
+    assert not (await world.vouched(mitra, "back", "is_online = true"))["wants_online"]
     assert (await world.write(mitra, "is_online = false, wants_online = true"))["wants_online"]
 
 
@@ -240,18 +240,17 @@ async def test_a_history_is_in_the_order_in_which_it_happened(world: World) -> N
 async def test_beats_are_hot_and_change_no_version(sql: asyncpg.Connection) -> None:
     await sql.execute("INSERT INTO mitras (id) SELECT gen_random_uuid() FROM generate_series(1, 500)")
     await sql.execute("UPDATE mitra_presence SET is_online = true")
-    await sql.execute("VACUUM FULL mitra_presence")  # every page filled to its factor
     ids = [record["mitra_id"] for record in await sql.fetch("SELECT mitra_id FROM mitra_presence")]
-    before = await sql.fetch("SELECT mitra_id, version FROM mitra_presence ORDER BY mitra_id")
-    await sql.execute("SELECT pg_stat_force_next_flush()")
-    updates, hot = await _updates(sql)
-    for age in (3.0, 2.0, 1.0):
-        await sql.execute(query("beats_store"), ids, [age] * len(ids))
-    await sql.execute("SELECT pg_stat_force_next_flush()")
-    more_updates, more_hot = await _updates(sql)
-    assert more_updates - updates == 3 * len(ids)
-    assert more_hot - hot > 0.5 * (more_updates - updates)
-    assert await sql.fetch("SELECT mitra_id, version FROM mitra_presence ORDER BY mitra_id") == before
+    versions = await sql.fetch("SELECT mitra_id, version FROM mitra_presence ORDER BY mitra_id")
+    shares = []
+    for age in range(12, 0, -1):
+        updates, hot = await _updates(sql)
+        await sql.execute(query("beats_store"), ids, [float(age)] * len(ids))
+        more_updates, more_hot = await _updates(sql)
+        assert more_updates - updates == len(ids)
+        shares.append((more_hot - hot) / len(ids))
+    assert shares[-1] > 0.8, shares  # pages find their room within a few rounds, also where all beat at once
+    assert await sql.fetch("SELECT mitra_id, version FROM mitra_presence ORDER BY mitra_id") == versions
 
 
 async def test_no_index_has_the_beat(sql: asyncpg.Connection) -> None:
@@ -261,6 +260,7 @@ async def test_no_index_has_the_beat(sql: asyncpg.Connection) -> None:
 
 
 async def _updates(sql: asyncpg.Connection) -> tuple[int, int]:
+    await sql.execute("SELECT pg_stat_force_next_flush()")
     await sql.execute("SELECT pg_stat_clear_snapshot()")
     record = await sql.fetchrow(
         "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'mitra_presence'"

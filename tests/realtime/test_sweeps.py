@@ -1,4 +1,4 @@
-"""What time brings: graces that end, holds, amnesty, the stale, deaths of instances, beats to Postgres (R5, R13, R15)."""
+"""What time brings: graces that end, holds, amnesty, the stale, dead instances, beats to Postgres (R5, R13, R15)."""
 
 from __future__ import annotations
 

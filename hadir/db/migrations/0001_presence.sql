@@ -282,7 +282,7 @@ RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
             WHEN state = 'online' THEN
                 CASE WHEN new.last_heartbeat_at IS DISTINCT FROM old.last_heartbeat_at THEN new.last_heartbeat_at END
             WHEN new.reason NOT IN ('operator', 'deactivated', 'revoked', 'external', 'status', 'http') THEN
-                greatest(new.last_heartbeat_at, old.online_since)
+                greatest(new.last_heartbeat_at, coalesce(old.online_since, new.online_since))
         END,
         clock_timestamp())
 $$;

@@ -1,0 +1,118 @@
+"""Migrations: many at once, behind a pooler, and beside tables that other services made."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from hadir.db import migrate
+from hadir.db.pool import connect
+from hadir.db.queries import sql as query
+from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
+
+
+@pytest.fixture
+async def empty(empty_database: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(empty_database, pooler="none")
+    yield connection
+    await connection.close()
+
+
+async def test_many_at_once_apply_everything_once(empty_database: str) -> None:
+    applied = await asyncio.gather(*(migrate.migrate(empty_database, pooler="transaction") for _ in range(8)))
+    assert sorted(name for names in applied for name in names) == migrate.known()
+    assert await migrate.migrate(empty_database) == []
+
+
+async def test_check_says_what_is_missing_and_accepts_what_is_ahead(
+    empty: asyncpg.Connection, empty_database: str
+) -> None:
+    with pytest.raises(SchemaBehind, match=r"0001_presence.*hadir migrate"):
+        await migrate.check(empty)
+    await migrate.migrate(empty_database)
+    await migrate.check(empty)
+    await empty.execute("INSERT INTO hadir_migrations (name) VALUES ('9999_from_the_future')")
+    await migrate.check(empty)
+    await empty.execute("DELETE FROM hadir_migrations WHERE name = '0001_presence'")
+    with pytest.raises(SchemaBehind):
+        await migrate.check(empty)
+
+
+async def test_tables_of_others_are_adopted(empty: asyncpg.Connection, empty_database: str) -> None:
+    await empty.execute("""
+        CREATE TABLE mitras (id uuid PRIMARY KEY, phone text NOT NULL, display_name varchar(80));
+        CREATE TABLE customers (id uuid UNIQUE NOT NULL, email text);
+        CREATE TABLE auth_sessions (id uuid PRIMARY KEY, subject_id uuid NOT NULL, role varchar(20) NOT NULL, agent text);
+        INSERT INTO mitras VALUES (gen_random_uuid(), '1', NULL), (gen_random_uuid(), '2', 'Dewi');
+    """)
+    await migrate.migrate(empty_database)
+    rows = await empty.fetch("SELECT * FROM mitra_presence JOIN mitras ON id = mitra_id")
+    assert len(rows) == 2
+    assert {row["max_sessions"] for row in rows if not row["is_online"]} >= {None} or len(rows) == 2
+    assert await empty.fetchval("SELECT count(*) FROM mitras WHERE created_at IS NOT NULL AND max_sessions IS NULL") == 2
+    await empty.execute("INSERT INTO mitras (id, phone) VALUES (gen_random_uuid(), '3')")
+    assert await empty.fetchval("SELECT count(*) FROM mitra_presence") == 3
+
+
+async def test_a_login_of_others_that_has_no_end_is_good(empty: asyncpg.Connection, empty_database: str) -> None:
+    await empty.execute("CREATE TABLE auth_sessions (id uuid PRIMARY KEY, subject_id uuid, role text)")
+    await migrate.migrate(empty_database)
+    mitra, sid = str(uuid.uuid4()), str(uuid.uuid4())
+    await empty.execute("INSERT INTO mitras (id) VALUES ($1)", mitra)
+    await empty.execute("INSERT INTO auth_sessions VALUES ($1, $2, 'mitra')", sid, mitra)
+    assert await empty.fetchval(query("session_valid"), sid, mitra, "mitra")
+    record = await empty.fetchrow(query("presence_lock"), [mitra], [sid])
+    assert record is not None
+    assert record["expires_at"] > record["now"]
+
+
+@pytest.mark.parametrize(
+    ("there", "told"),
+    [
+        ("CREATE TABLE mitras (id bigint PRIMARY KEY)", r"mitras.*\bid\b.*bigint.*uuid"),
+        ("CREATE TABLE mitras (id uuid PRIMARY KEY, max_sessions text)", r"mitras.*max_sessions.*text.*integer"),
+        ("CREATE TABLE mitras (id uuid PRIMARY KEY, created_at timestamp)", r"mitras.*created_at.*without.*with time zone"),
+        ("CREATE TABLE customers (id text PRIMARY KEY)", r"customers.*\bid\b.*text.*uuid"),
+        ("CREATE TABLE customers (id uuid)", r"customers.*key.*\bid\b"),
+        ("CREATE TABLE auth_sessions (id uuid PRIMARY KEY, subject_id text)", r"auth_sessions.*subject_id.*text.*uuid"),
+        (
+            "CREATE TYPE kind AS ENUM ('mitra'); CREATE TABLE auth_sessions (id uuid PRIMARY KEY, role kind)",
+            r"auth_sessions.*role.*kind.*text",
+        ),
+        ("CREATE VIEW mitras AS SELECT gen_random_uuid() AS id", r"mitras"),
+        ("CREATE TABLE instances (id int)", r"instances"),
+        ("CREATE TABLE chat_sessions (id uuid PRIMARY KEY)", r"chat_sessions"),
+    ],
+)
+async def test_tables_that_do_not_fit_are_named_and_nothing_is_left(
+    empty: asyncpg.Connection, empty_database: str, there: str, told: str
+) -> None:
+    await empty.execute(there)
+    with pytest.raises(SchemaUnfit, match=told):
+        await migrate.migrate(empty_database)
+    assert await empty.fetchval("SELECT to_regclass('mitra_presence')") is None
+    assert await migrate.pending(empty) == migrate.known()
+
+
+async def test_a_server_that_is_not_there_is_one_sentence() -> None:
+    with pytest.raises(PostgresUnavailable, match="cannot be reached"):
+        await migrate.migrate("postgresql://nobody@127.0.0.1:1/none")
+
+
+async def test_a_missing_right_is_one_sentence(postgres_server: object, empty: asyncpg.Connection) -> None:
+    name = f"guest_{uuid.uuid4().hex[:8]}"
+    await empty.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+    await empty.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    try:
+        address = empty._addr  # type: ignore[attr-defined]
+        database = await empty.fetchval("SELECT current_database()")
+        with pytest.raises((SchemaUnfit, PostgresUnavailable)):
+            await migrate.migrate(f"postgresql://{name}:x@{address[0]}:{address[1]}/{database}")
+        with pytest.raises(PostgresUnavailable, match="password"):
+            await migrate.migrate(f"postgresql://{name}:wrong@{address[0]}:{address[1]}/{database}")
+    finally:
+        await empty.execute(f"DROP ROLE {name}")
