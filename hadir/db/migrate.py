@@ -13,7 +13,12 @@ from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
 LOCK = 7_230_015_448_410
 """Advisory lock of the transaction that migrates: a session lock would not survive a transaction pooler."""
 MIGRATION_S = 600.0
-UNFIT = (asyncpg.RaiseError, asyncpg.SyntaxOrAccessError, asyncpg.IntegrityConstraintViolationError)
+UNFIT = (
+    asyncpg.RaiseError,
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidSchemaNameError,
+    asyncpg.IntegrityConstraintViolationError,
+)
 """What is there is in our way: another type, a table under our name, no right to it, rows that break our rules."""
 
 
@@ -28,6 +33,8 @@ async def migrate(url: str, *, pooler: str = "none") -> list[str]:
     connection = await connect(url, pooler=pooler)
     try:
         return [name for name in known() if await _ensure(connection, name)]
+    except UNFIT as error:
+        raise SchemaUnfit(f"The schema cannot be migrated: {error}") from error
     except LOST as error:
         raise PostgresUnavailable(f"Postgres was lost while migrating: {error}") from error
     finally:
@@ -54,10 +61,7 @@ async def _is_applied(connection: asyncpg.Connection, name: str) -> bool:
 
 async def _apply(connection: asyncpg.Connection, name: str) -> None:
     text = (resources.files("hadir.db") / "migrations" / f"{name}.sql").read_text()
-    try:
-        await connection.execute(text, timeout=MIGRATION_S)
-    except UNFIT as error:
-        raise SchemaUnfit(f"Migration {name} cannot be applied: {error}") from error
+    await connection.execute(text, timeout=MIGRATION_S)
     await connection.execute("INSERT INTO hadir_migrations (name) VALUES ($1)", name)
 
 

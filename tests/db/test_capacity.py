@@ -88,7 +88,9 @@ async def test_what_changes_no_count_waits_for_no_mitra(world: World, database: 
 async def test_two_sessions_at_once_are_two(world: World, database: str) -> None:
     mitra, customer = await world.mitra(), str(uuid.uuid4())
     await world.sql.execute("INSERT INTO customers (id) VALUES ($1)", customer)
-    insert = "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) VALUES (gen_random_uuid(), $1, $2, 'active')"
+    insert = (
+        "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) VALUES (gen_random_uuid(), $1, $2, 'active')"
+    )
     other = await asyncpg.connect(database)
     try:
         mine = world.sql.transaction()

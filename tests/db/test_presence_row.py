@@ -221,7 +221,9 @@ async def test_a_history_is_in_the_order_in_which_it_happened(world: World) -> N
     moment = now()
     await world.vouched(mitra, "connected", "is_online = true, online_since = $2, last_heartbeat_at = $2", moment)
     await world.vouched(mitra, "lost", "suspect_since = now()")
-    await world.vouched(mitra, "back", "suspect_since = NULL, last_heartbeat_at = $2", moment + timedelta(microseconds=9))
+    await world.vouched(
+        mitra, "back", "suspect_since = NULL, last_heartbeat_at = $2", moment + timedelta(microseconds=9)
+    )
     await world.vouched(mitra, "lost", "suspect_since = now()")
     await world.vouched(mitra, "lost", "is_online = false")
     await world.write(mitra, "is_online = true")

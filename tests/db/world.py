@@ -22,7 +22,8 @@ class World:
     async def login(self, subject: str, role: str = "mitra") -> str:
         sid = str(uuid.uuid4())
         await self.sql.execute(
-            "INSERT INTO auth_sessions (id, subject_id, role, expires_at) VALUES ($1, $2, $3, now() + interval '1 day')",
+            "INSERT INTO auth_sessions (id, subject_id, role, expires_at) "
+            "VALUES ($1, $2, $3, now() + interval '1 day')",
             sid,
             subject,
             role,
