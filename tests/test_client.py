@@ -410,6 +410,21 @@ async def test_goodbye_closes_with_1000_and_leaving_without_it_does_not(server: 
     await eventually(lambda: [seat.closed_with for seat in server.seats] == [1000, 1001])
 
 
+async def test_a_goodbye_is_not_cut_off_by_the_end_that_it_brings_about(server: TinyServer) -> None:
+    goodbyes: list[asyncio.Task[None]] = []
+
+    async def work() -> None:
+        async with connected(server) as client:
+            goodbyes.append(asyncio.create_task(client.goodbye()))
+            await client.stopped()
+            await client.opened()
+
+    with pytest.raises(ClientStopped, match="goodbye"):
+        await work()
+    await goodbyes[0]
+    await eventually(lambda: server.seats[0].closed_with == 1000)
+
+
 async def test_frozen_it_neither_beats_nor_reads_and_thawed_it_goes_on(server: TinyServer) -> None:
     server.interval_s = 0.02
     heard: list[str] = []

@@ -20,10 +20,10 @@ class MitraClient:
     """Keeps one mitra connected, from `async with` on.
 
     `urls`: instances or balancers, `ws(s)://` or `http(s)://`; without a path, `/ws/mitra`. Tried in turn.
-    `token`: a token, or an async callable that is asked before every attempt and when the server says that the
-    token expires; it may raise OSError when there is none at the moment. A refused string stops the client.
+    `token`: a token, or an async callable that is asked before every attempt and when a token is about to expire;
+    it may raise OSError when there is none at the moment. A string that is refused stops the client.
     `status`: the command sent with the first connection; None leaves the intent that the server has stored.
-    `on_message`: called with every message of the server but `pong`; what it raises ends the `async with`.
+    `on_message`: called with every message but `pong`; what it raises ends the `async with`.
     `beat`: `ping` messages, or WebSocket Ping frames.
 
     After a loss it comes back with full jitter, spread over the server's `reconnect_window_s`; a pong that is
@@ -68,6 +68,8 @@ class MitraClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, ClientStopped):  # it does not cut off the closing that is under way
+            kind = error = trace = None
         self._stop("left", GOING_AWAY if error is None else None)
         try:
             await self._tasks.__aexit__(kind, error, trace)
@@ -82,7 +84,7 @@ class MitraClient:
 
     @property
     def connection_id(self) -> str | None:
-        """The newest connection's id, also after it has ended."""
+        """The newest connection's, also after it has ended."""
         return None if self._newest is None else str(self._newest.hello["connection_id"])
 
     @property
@@ -117,15 +119,13 @@ class MitraClient:
 
     async def sync(self) -> Message:
         """Asks for the state and returns it. Raises as `set_status` does."""
-        reply = await self._call("sync")
-        state: Message = reply["state"]
+        state: Message = (await self._call("sync"))["state"]
         return state
 
     async def goodbye(self) -> None:
         """Closes with 1000, the mitra is offline at once, and stops. Does nothing where it has stopped before."""
-        links = self._links()
         self._stop("goodbye", GOODBYE)
-        for link in links:
+        for link in self._links():
             await link.ended.wait()
 
     def drop(self) -> None:

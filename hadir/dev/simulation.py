@@ -29,6 +29,7 @@ POSTGRES_S = 5.0
 LOOK_S = 0.25
 SECOND_LOOK_S = 0.5
 RETRY_S = 1.0
+BREACHES_MAX = 1000
 COMING_PER_S = 100.0
 COMING_AT_LEAST_S = 2.0
 UNJUDGED = "stale"
@@ -56,6 +57,12 @@ class Tally:
     """By the beacon's state, `503` and the like, or `no answer`."""
     breaches: list[Breach] = field(default_factory=list)
     last: Beacon | None = None
+
+    def take_down(self, breach: Breach) -> None:
+        """One breach a count: the same one, seen by every customer, is no other."""
+        known = (each.beacon.as_of == breach.beacon.as_of for each in self.breaches)
+        if len(self.breaches) < BREACHES_MAX and not any(known):
+            self.breaches.append(breach)
 
 
 class Simulation:
@@ -165,7 +172,7 @@ class Simulation:
             except PostgresUnavailable:
                 return  # goodbyes wait for Postgres too: nobody can say what would be right
         if not bounds.hold(beacon.available):
-            self.tally.breaches.append(Breach(datetime.now(), beacon, bounds))
+            self.tally.take_down(Breach(datetime.now(), beacon, bounds))
 
     def _bounds(self, beacon: Beacon, began: float) -> Bounds:
         now = time.monotonic()
