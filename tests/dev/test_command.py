@@ -86,7 +86,7 @@ class Dev:
 
 @asynccontextmanager
 async def dev(folder: Path, *arguments: str) -> AsyncIterator[Dev]:
-    """Ready; killed at the end where it has not ended."""
+    """Ready; told to end at the end, so that its folder goes too."""
     output, port = folder / "output", free_ports(4)
     command = [sys.executable, "-m", "hadir", "dev", "--port", str(port), *arguments]
     with output.open("wb") as file:
@@ -99,8 +99,12 @@ async def dev(folder: Path, *arguments: str) -> AsyncIterator[Dev]:
         assert process.poll() is None, running.said()
         yield running
     finally:
-        process.kill()
-        process.wait()
+        try:
+            process.send_signal(signal.SIGINT)
+            await eventually(lambda: process.poll() is not None, within=20)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def alive(family: list[psutil.Process]) -> list[psutil.Process]:
