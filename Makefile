@@ -1,6 +1,7 @@
 # make dev     the whole system on this machine, until Ctrl-C     (make dev ARGS="--mitras 50 --instances 3")
 # make test    every test                                         (make test ARGS="tests/db -k deadlock")
 # make check   format, lint, types, import arrows
+# make broken  breaks the code, one rule at a time, and sees its test fail
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install
+.PHONY: dev test check format lock install broken
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -22,6 +23,9 @@ check: install
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || (cat $(VENV)/imports.txt; exit 1)
+
+broken: install
+	@$(BIN)/python -m tests.broken $(ARGS)
 
 format: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

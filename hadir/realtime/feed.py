@@ -58,7 +58,8 @@ class Feed:
         self._logins: set[str] = set()
         self._config = False
         self._all = True
-        self._since: datetime | None = None
+        self.since: datetime | None = None
+        """What changed before this, on the store's clock, has been delivered."""
         self._seen: dict[str, Row] = {}
 
     # what wakes it
@@ -128,7 +129,7 @@ class Feed:
         """Everything since the watermark, a page at a time; the watermark stays behind by the overlap."""
         started = time.monotonic()
         now = await self._postgres.fetchval("SELECT clock_timestamp()")
-        since = min(self._since, now) if self._since else now
+        since = min(self.since, now) if self.since else now
         await self._app_config.reread()
         revoked = await self._postgres.fetch(sql("revoked_since"), since - OVERLAP)
         await self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
@@ -149,7 +150,7 @@ class Feed:
         if self._is_leader():
             self._revoke_rows([(record["id"], record["subject_id"]) for record in revoked])
         self._seen = fresh
-        self._since = now
+        self.since = now
         metrics.FEED_SECONDS.observe(time.monotonic() - started)
 
     def _is_new(self, row: Row) -> bool:

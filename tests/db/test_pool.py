@@ -17,6 +17,8 @@ from hadir.errors import PostgresUnavailable
 from tests.support import eventually
 
 MARGIN_S = 2.0
+SESSIONS = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+"""How many connections the server had so far."""
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ async def test_cancelled_callers_leave_nothing_behind(postgres: Postgres) -> Non
     await asyncio.gather(*(cancelled_after(turns) for turns in range(25)))
     assert set(await asyncio.gather(*(use(postgres) for _ in range(3)))) == {1}, "a slot was lost"
     await eventually(lambda: sockets() <= opened + 2)
-    assert not [task for task in asyncio.all_tasks() if "Connection._cancel" in repr(task)]
+    await eventually(lambda: not [task for task in asyncio.all_tasks() if "Connection._cancel" in repr(task)])
 
     async def only_ours() -> bool:
         return await backends(postgres) <= 3
@@ -328,12 +330,20 @@ async def test_a_server_that_turned_read_only_is_unavailable(fragile: Postgres, 
                 return True
             return False
 
+        back: list[None] = []
+        fragile.on_back.append(lambda: back.append(None))
         await eventually(refused)
-        assert not fragile.available
+        seen = await admin.fetchval(SESSIONS)
+
+        async def probed_twice() -> bool:
+            return bool(await admin.fetchval(SESSIONS) >= seen + 2)
+
+        await eventually(probed_twice)
+        assert not back, "it was taken for well while it was read-only"
         await admin.execute("SET default_transaction_read_only = off")
         await admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
         await admin.execute("SELECT pg_reload_conf()")
-        await eventually(lambda: fragile.available)
+        await eventually(lambda: len(back) == 1)
         await fragile.execute("INSERT INTO t VALUES (1)")
     finally:
         await admin.close()

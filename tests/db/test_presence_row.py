@@ -261,6 +261,15 @@ async def test_no_index_has_the_beat(sql: asyncpg.Connection) -> None:
     assert not [record["indexdef"] for record in indexes if "last_heartbeat_at" in record["indexdef"]]
 
 
+async def test_every_column_but_the_beat_wakes_the_trigger(sql: asyncpg.Connection) -> None:
+    columns = await sql.fetch(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'mitra_presence' EXCEPT "
+        "SELECT event_object_column FROM information_schema.triggered_update_columns "
+        "WHERE trigger_name = 'mitra_presence_update'"
+    )
+    assert [record["column_name"] for record in columns] == ["last_heartbeat_at"]
+
+
 async def _updates(sql: asyncpg.Connection) -> tuple[int, int]:
     await sql.execute("SELECT pg_stat_force_next_flush()")
     await sql.execute("SELECT pg_stat_clear_snapshot()")

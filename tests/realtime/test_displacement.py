@@ -55,6 +55,7 @@ async def test_an_old_sockets_late_close_does_not_touch_its_successors_row(
         await first.node.transitions.join()  # type: ignore[union-attr]
         row = await system.row(mitra)
         assert (row["state"], row["connection_id"]) == ("online", new.hello["connection_id"])
+        assert await system.log_of(mitra) == [("online", "connected")], "and never did in between"
 
 
 async def test_with_the_bus_dead_a_displacement_is_found_by_polling(database: str, valkey: EmbeddedValkey) -> None:

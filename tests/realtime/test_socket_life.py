@@ -34,3 +34,18 @@ async def test_a_lost_connection_is_suspect_then_offline(database: str, valkey: 
         assert (await system.beacon(served))["online"] == 1
         await system.becomes(mitra, "offline")
         assert await system.log_of(mitra) == [("online", "connected"), ("suspect", "lost"), ("offline", "lost")]
+
+
+async def test_a_connection_that_has_ended_never_reclaims(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        node = served.node
+        assert node is not None
+        mitra = await system.account()
+        phone = await system.phone(served, mitra)
+        connection = node.registry.of(mitra.id)[0]
+        await phone.goodbye()
+        await system.becomes(mitra, "offline")
+        node.sockets.reclaim([connection])  # as when its last beat was under way while it said goodbye
+        await node.transitions.join()
+        assert await system.state(mitra) == "offline"

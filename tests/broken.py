@@ -1,0 +1,164 @@
+"""Breaks the code, one rule at a time, and sees its test fail: `make broken`.
+
+Each pair is (rule, file, what stands there, what it becomes, the test that must then fail). Works on a copy.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 240
+
+
+class Pair(NamedTuple):
+    rule: str
+    file: str
+    sound: str
+    broken: str
+    test: str
+
+
+LIFE, MIRROR, SWEEPS, HTTP = (f"tests/{name}.py" for name in (
+    "realtime/test_socket_life", "realtime/test_mirror", "realtime/test_sweeps", "http/test_http"))  # fmt: skip
+PRESENCE, DISPLACED, PROTOCOL = (f"tests/realtime/test_{name}.py" for name in ("presence", "displacement", "protocol"))
+AWAY, HOSTILE, LOAD = (f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load"))
+RT = "hadir/realtime"
+
+PAIRS = [
+    Pair("R1 what Valkey missed is made up for", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass",
+         f"{AWAY}::test_a_write_whose_mirroring_failed_is_made_up_for"),
+    Pair("R2 never backwards", f"{RT}/scripts/apply.lua", "if held and tonumber(held) > tonumber(version) then",
+         "if false then", f"{MIRROR}::test_a_late_apply_of_an_older_row_changes_nothing"),
+    Pair("R2 Postgres went backwards", f"{RT}/mirror.py", "            self._on_backwards()", "            pass",
+         f"{MIRROR}::test_a_postgres_that_went_backwards_makes_a_new_seed"),
+    Pair("R3 fencing", f"{RT}/presence.py",
+         "    if row.connection_id != event.connection_id or row.instance_id is None:\n"
+         "        return Decision(Outcome.NOT_OWNER, row)\n    last_beat",
+         "    last_beat", f"{DISPLACED}::test_an_old_sockets_late_close_does_not_touch_its_successors_row"),
+    Pair("R3 a dead connection never reclaims", f"{RT}/connection.py",
+         "connection.reclaiming or connection.row is None or connection.gone", "connection.row is None",
+         f"{LIFE}::test_a_connection_that_has_ended_never_reclaims"),
+    Pair("R4 a goodbye is a goodbye", f"{RT}/messages.py", 'return (True, "goodbye")', 'return (False, "lost")',
+         f"{LIFE}::test_a_mitra_that_connects_is_available_and_one_that_says_goodbye_is_offline"),
+    Pair("R4 a loss is not", f"{RT}/presence.py",
+         "if event.offline or rules.grace(event.reason) <= timedelta():", "if True:",
+         f"{LIFE}::test_a_lost_connection_is_suspect_then_offline"),
+    Pair("R4 displacement is told", f"{RT}/connection.py", "                self.close(code)", "                pass",
+         f"{DISPLACED}::test_the_same_login_on_another_instance_supersedes"),
+    Pair("R5 hold", f"{RT}/presence.py", "return online >= floor and due > online * max_fraction", "return False",
+         f"{SWEEPS}::test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go"),
+    Pair("R5 a hold ends", f"{RT}/sweeps.py", "(held_s or 0.0) < self._config.auto_offline_hold_s", "True",
+         f"{SWEEPS}::test_a_hold_ends_by_itself"),
+    Pair("R5 only a warm mirror", f"{RT}/sweeps.py",
+         "limit=STALE_AT_ONCE, warm=True", "limit=STALE_AT_ONCE, warm=False",
+         f"{SWEEPS}::test_the_stale_are_found_by_the_sweep_and_only_on_a_warm_mirror"),
+    Pair("R5 two witnesses", f"{RT}/presence.py",
+         "max(row.last_sign, when.occurred - timedelta(seconds=event.beat_age_s))",
+         "when.occurred - timedelta(seconds=event.beat_age_s)",
+         f"{PRESENCE}::test_stale_needs_both_witnesses_to_be_old"),
+    Pair("R5 expiry by version", f"{RT}/presence.py", "and row.version == event.version", "",
+         f"{PRESENCE}::test_expiry_requires_the_version_it_judged_and_keeps_the_reason"),
+    Pair("R6 beats of the deactivated", f"{RT}/scripts/beat.lua", "if redis.call('SISMEMBER', KEYS[1], id) == 1 then",
+         "if false then",
+         f"{MIRROR}::test_a_beat_of_a_deactivated_mitra_is_refused_in_the_round_trip_that_would_record_it"),
+    Pair("R6 sockets of the deactivated", f"{RT}/connection.py",
+         "        if not row.is_active:\n            self.close(CloseCode.DEACTIVATED)\n        elif", "        if",
+         f"{HTTP}::test_another_programs_deactivation_is_found_without_any_event"),
+    Pair("R6 logins of the deactivated", "hadir/db/migrations/0001_presence.sql",
+         "IF OLD.is_active AND NOT NEW.is_active THEN", "IF false THEN",
+         f"{HTTP}::test_deactivation_reaches_every_instance_and_both_stores"),
+    Pair("R8 the feed finds what no event told", f"{RT}/feed.py", "            self.deliver(new)\n", "",
+         f"{HTTP}::test_another_programs_deactivation_is_found_without_any_event"),
+    Pair("R8 an event is quick", f"{RT}/feed.py", "                self.read_again(event.ids)", "                pass",
+         f"{HTTP}::test_deactivation_reaches_every_instance_and_both_stores"),
+    Pair("R9 a cold mirror is recognised", f"{RT}/scripts/lib.lua", "return redis.call('GET', sentinel) == run_id()",
+         "return true", f"{MIRROR}::test_flushall_at_any_moment_loses_nothing"),
+    Pair("R9 warm takes every instance's beats", f"{RT}/scripts/lib.lua",
+         "if redis.call('GET', KEYS[n]) ~= 'beaten' then", "if false then",
+         f"{MIRROR}::test_the_mirror_is_warm_only_when_every_live_instance_has_beaten_again"),
+    Pair("R9 a wipe stops the seed", f"{RT}/scripts/apply.lua",
+         "if token ~= '' and redis.call('GET', KEYS[8]) ~= token then", "if false then",
+         f"{MIRROR}::test_a_wipe_inside_a_seed_makes_it_begin_again"),
+    Pair("R9 a clock that jumps", f"{RT}/heartbeats.py", "CLOCK_JUMP_S = 2.0", "CLOCK_JUMP_S = 1e12",
+         f"{MIRROR}::test_a_clock_that_jumps_makes_the_mirror_begin_again"),
+    Pair("R10 stale says so", f"{RT}/availability.py", '{"state": "stale"}', "{}",
+         f"{HTTP}::test_the_beacon_is_rebuilt_from_postgres_then_stale_then_unavailable"),
+    Pair("R11 a drain is a rotation", f"{RT}/node.py", "        await self._rotate_all(started)\n",
+         "        for each in self.registry:\n            each.close(CloseCode.RESTARTING)\n",
+         f"{LOAD}::test_a_rolling_restart"),
+    Pair("R12 a deaf flood", "hadir/http/protocol.py", "if self.transport.get_write_buffer_size() > WRITE_BUFFER_MAX:",
+         "if False:",
+         f"{HOSTILE}::test_a_flood_of_pings_by_a_reader_that_does_not_read_is_ended_and_grows_nothing"),
+    Pair("R12 too many frames", f"{RT}/mitra_session.py", "if self._frames_left >= 0.0:", "if True:",
+         f"{PROTOCOL}::test_too_many_frames_are_refused_then_end_the_socket"),
+    Pair("R12 handshakes end", "hadir/http/protocol.py", "        self._expect_request()", "        pass",
+         f"{HOSTILE}::test_a_handshake_that_does_not_arrive_is_ended"),
+    Pair("R13 silence", f"{RT}/mitra_session.py", "if now >= self.last_beat + self._stale_s:", "if False:",
+         f"{PROTOCOL}::test_silence_is_found_by_the_instance_itself"),
+    Pair("R13 the death of an instance", f"{RT}/liveness.py", "                await self._bury(instance)",
+         "                pass",
+         f"{SWEEPS}::test_a_killed_instances_mitras_are_suspect_within_its_proof_then_get_the_long_grace"),
+    Pair("R13 death takes proof", f"{RT}/liveness.py", "return not has_lease and min(age_s, ", "return min(age_s, ",
+         f"{SWEEPS}::test_death_takes_proof_from_both_stores"),
+    Pair("R13 a frozen instance takes its mitras back", f"{RT}/presence.py",
+         '    return Decision(Outcome.BACK, back, beat=True)', "    return Decision(Outcome.UNCHANGED, row)",
+         f"{SWEEPS}::test_a_frozen_instance_that_comes_back_takes_its_mitras_back"),
+    Pair("R14 every change is logged", "hadir/db/migrations/0001_presence.sql",
+         "(state, NEW.is_active) IS NOT DISTINCT FROM (was, OLD.is_active)", "NOT NEW.is_online",
+         f"{LIFE}::test_a_lost_connection_is_suspect_then_offline"),
+    Pair("R15 amnesty", f"{RT}/sweeps.py", "return any(at is None or now - at < grace for at in since)", "return False",
+         f"{SWEEPS}::test_nobody_is_expired_by_an_instance_that_has_not_been_there_for_a_grace"),
+    Pair("beats never lower", "hadir/db/queries/beats_store.sql",
+         "AND (p.last_heartbeat_at IS NULL OR p.last_heartbeat_at < ", "AND (true OR p.last_heartbeat_at < ",
+         f"{SWEEPS}::test_beats_reach_postgres_without_moving_versions_and_never_backwards"),
+    Pair("pending while Postgres is away", f"{RT}/connection.py",
+         "            self.send_state(None)\n        self.sockets.beaten",
+         "            pass\n        self.sockets.beaten",
+         f"{AWAY}::test_with_postgres_away_a_connect_is_pending_and_claimed_when_it_is_back"),
+    Pair("the seed's keys", f"{RT}/scripts/apply.lua", "if open > 0 then redis.call('SET', capacity_key, open)",
+         "if open > 1 then redis.call('SET', capacity_key, open)",
+         f"{MIRROR}::test_the_seeds_keys_alone_find_exactly_the_available_at_every_step_of_a_random_walk"),
+]  # fmt: skip
+
+
+def outcome(pair: Pair, copy: Path) -> str:
+    """`caught`, or what is wrong with the pair."""
+    source = (ROOT / pair.file).read_text()
+    if pair.sound not in source:
+        return "NOT THERE any more"
+    (copy / pair.file).write_text(source.replace(pair.sound, pair.broken, 1))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", pair.test]
+    try:
+        run = subprocess.run(command, cwd=copy, capture_output=True, timeout=SECONDS, check=False)
+        failed = run.returncode == 1
+    except subprocess.TimeoutExpired:
+        failed = True
+    finally:
+        (copy / pair.file).write_text(source)
+    return "caught" if failed else "NOT CAUGHT"
+
+
+def main(wanted: list[str]) -> int:
+    missed = 0
+    with tempfile.TemporaryDirectory(prefix="hadir-broken-") as name:
+        copy = Path(name) / "copy"
+        for part in ("hadir", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "pyproject.toml", copy)
+        for pair in PAIRS:
+            if wanted and not any(word in pair.rule for word in wanted):
+                continue
+            result = outcome(pair, copy)
+            missed += result != "caught"
+            print(f"{result:10} {pair.rule}: {pair.test.partition('::')[2]}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
