@@ -121,12 +121,9 @@ def _uuid(text: str) -> str:
 
 
 def _load(*required: str) -> configuration.Config:
-    """The configuration; from here on the log is as it says."""
-    config = configuration.load(
-        os.environ, required=required or configuration.SERVE_REQUIRES, terminal=sys.stderr.isatty()
-    )
-    logs.setup(config.log_level, config.log_format)
-    return config
+    """The configuration of a command for people: what it prints is its log, but for warnings."""
+    logs.setup("warning", "text")
+    return configuration.load(os.environ, required=required, terminal=sys.stderr.isatty())
 
 
 def _loop(work: Coroutine[object, object, int]) -> int:
@@ -163,7 +160,8 @@ def _refusals() -> Iterator[None]:
 
 
 def _serve(_: argparse.Namespace) -> int:
-    config = _load()
+    config = _load(*configuration.SERVE_REQUIRES)
+    logs.setup(config.log_level, config.log_format)
     from hadir.http import server
 
     return _loop(server.serve(config))

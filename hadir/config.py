@@ -54,7 +54,6 @@ class Config:
     socket_max_age_s: float
     drain_s: float
     allowed_origins: tuple[str, ...]
-    trusted_proxy_hops: int
     valkey_hash_tag: str
     presence_log_months: int
     log_level: str
@@ -127,7 +126,6 @@ SETTINGS = (
     Setting("SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", seconds(1), "Sockets are rotated at this ± 10 %."),
     Setting("DRAIN_SECONDS", "drain_s", "8", seconds(0), "A stop sends sockets elsewhere over this time."),
     Setting("ALLOWED_ORIGINS", "allowed_origins", "", parsers.origins, "Browser origins let in; CORS.", unset=()),
-    Setting("TRUSTED_PROXY_HOPS", "trusted_proxy_hops", "0", whole(0, 10), "X-Forwarded-For hops that are ours."),
     Setting("VALKEY_HASH_TAG", "valkey_hash_tag", "", parsers.hash_tag, "Hash tag of every key.", unset=""),
     Setting("PRESENCE_LOG_MONTHS", "presence_log_months", "13", whole(1, 240), "History is kept this long."),
     Setting("LOG_LEVEL", "log_level", "info", _level, "Least severity."),
@@ -200,7 +198,7 @@ def _ask_the_host(reading: Reading, terminal: bool) -> None:
     defaults = {
         "instance_name": re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:64] or "hadir",
         "log_format": "text" if terminal else "json",
-        "max_connections": _descriptors_for_sockets(),
+        "max_connections": descriptors_for_sockets(),
     }
     for name, default in defaults.items():
         if name in reading.fields and reading.fields[name] is None:
@@ -232,7 +230,7 @@ def _relations(fields: Mapping[str, Any]) -> Iterator[str]:
                 "HEARTBEAT_FLUSH_MILLISECONDS: expected at most half of MITRA_HEARTBEAT_INTERVAL_SECONDS "
                 f"({1000 * most_s:g}), got {1000 * fields['heartbeat_flush_s']:g}."
             )
-    if known("max_connections") and fields["max_connections"] > (most := _descriptors_for_sockets()):
+    if known("max_connections") and fields["max_connections"] > (most := descriptors_for_sockets()):
         yield (
             f"MAX_CONNECTIONS: expected at most {most}, what the limit of open files leaves, "
             f"got {fields['max_connections']}."
@@ -255,7 +253,8 @@ def _hard_limit() -> int:
     return DESCRIPTORS_OF_NO_LIMIT if hard == resource.RLIM_INFINITY else hard
 
 
-def _descriptors_for_sockets() -> int:
+def descriptors_for_sockets() -> int:
+    """How many sockets the limit of open files leaves for."""
     return max(1, _hard_limit() - DESCRIPTOR_RESERVE)
 
 

@@ -60,7 +60,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (config.heartbeat_mirror_interval_s, config.online_mirror_sweep_s) == (60, 300)
     assert (config.heartbeat_flush_s, config.beacon_cache_s) == (0.2, 10)
     assert (config.connect_rate_per_s, config.socket_max_age_s, config.drain_s) == (500, 3000, 8)
-    assert (config.allowed_origins, config.trusted_proxy_hops) == ((), 0)
+    assert config.allowed_origins == ()
     assert (config.database_pool_max, config.database_pooler) == (10, "none")
     assert (config.valkey_hash_tag, config.presence_log_months, config.log_level) == ("", 13, "info")
     assert config.auth_jwt_secret_previous is config.auth_jwt_issuer is config.auth_jwt_audience is None
@@ -135,7 +135,7 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
         ("ALLOWED_ORIGINS", "https://app.example.com/"),
         ("ALLOWED_ORIGINS", "https://app.example.com:99999"),
         ("ALLOWED_ORIGINS", "*"),
-        ("TRUSTED_PROXY_HOPS", "1.5"),
+        ("DATABASE_POOL_MAX", "1.5"),
         ("LOG_FORMAT", "xml"),
         ("MAX_CONNECTIONS", "0"),
     ],

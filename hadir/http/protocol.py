@@ -11,21 +11,35 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
+from hadir import metrics
+from hadir.http import problems
+
 REQUEST_S = 10.0
 """A request, or the handshake of a socket, must have arrived whole this long after it began."""
 WRITE_BUFFER = 64 * 1024
 WRITE_BUFFER_MAX = 256 * 1024
 DEAF_S = 10.0
 EXTENSION = "hadir.socket"
+_FULL_BODY = problems.body(503, "full", "This instance holds as many connections as it may.")
+FULL = (
+    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {problems.MEDIA_TYPE}\r\nretry-after: 5\r\n"
+    f"cache-control: no-store\r\ncontent-length: {len(_FULL_BODY)}\r\nconnection: close\r\n\r\n"
+).encode() + _FULL_BODY
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Ends a connection whose request does not arrive."""
+    """Ends a connection whose request does not arrive, and those past `limit_concurrency` at once."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            metrics.HANDSHAKES_REFUSED.labels("full").inc()
+            self.connections.discard(self)
+            self.transport.write(FULL)
+            self.transport.close()
+            return
         self._expect_request()
 
     def on_message_begin(self) -> None:

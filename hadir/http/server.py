@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.applications import Starlette
 
-from hadir.config import Config, raise_descriptor_limit
+from hadir.config import Config, descriptors_for_sockets, raise_descriptor_limit
 from hadir.errors import HadirError
 from hadir.http import app
 from hadir.http.auth import Verifier
@@ -26,6 +26,8 @@ from hadir.realtime.node import Node
 log = logging.getLogger(__name__)
 
 BACKLOG = 4096
+BESIDE_SOCKETS = 100
+"""Connections that are no sockets, when there are as many sockets as there may be; ours to the stores come beside."""
 GRACEFUL_S = 3
 FORCED_EXIT = 1
 
@@ -103,6 +105,7 @@ def _listener(application: Starlette) -> Listener:
             log_config=None,
             log_level=logging.WARNING,
             backlog=BACKLOG,
+            limit_concurrency=descriptors_for_sockets() + BESIDE_SOCKETS,
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=GRACEFUL_S,

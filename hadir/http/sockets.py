@@ -19,6 +19,9 @@ from hadir.realtime.messages import SUBPROTOCOL, CloseCode, error
 from hadir.realtime.node import Node
 
 OUTBOX_MAX = 256
+CONNECTS_BURST = 20
+CONNECT_EVERY_S = 1.0
+"""What one mitra may connect: this often, after a burst. An app with full jitter stays far below."""
 BROWSER_CODES = {
     "token_expired": CloseCode.TOKEN_EXPIRED,
     "bad_token": CloseCode.TOKEN_EXPIRED,
@@ -31,24 +34,37 @@ BROWSER_CODES = {
 
 
 class Door:
-    """Lets new sockets in at a bounded rate and number (R12)."""
+    """Lets new sockets in at a bounded number and rate, and no mitra at the others' expense (R12)."""
 
     def __init__(self, rate_per_s: float, connections_max: int) -> None:
         self._rate = rate_per_s
         self._max = connections_max
         self._tokens = rate_per_s
         self._at = time.monotonic()
+        self._paid_until: dict[str, float] = {}
+        self._prune_at = 1_000
 
-    def enter(self, open_now: int) -> None:
-        """Raises `Refused` (503) when there are too many, or too many at once."""
+    def enter(self, subject_id: str, open_now: int) -> None:
+        """Raises `Refused` (503) when there are too many, or too many at once; 429 when all are this mitra's."""
+        now = time.monotonic()
+        self._enter_as(subject_id, now)
         if open_now >= self._max:
             raise Refused(503, "full", "This instance holds as many sockets as it may.", retry_after=5)
-        now = time.monotonic()
         self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
         self._at = now
         if self._tokens < 1:
             raise Refused(503, "overloaded", "Too many sockets connect at once.", retry_after=1)
         self._tokens -= 1
+
+    def _enter_as(self, subject_id: str, now: float) -> None:
+        """A leaky bucket each, as the one time until which its connects are paid for (GCRA, ITU-T I.371)."""
+        paid_until = max(now, self._paid_until.get(subject_id, now)) + CONNECT_EVERY_S
+        if paid_until > now + CONNECTS_BURST * CONNECT_EVERY_S:
+            raise Refused(429, "too_many", "This mitra connects too often.", retry_after=round(CONNECT_EVERY_S))
+        self._paid_until[subject_id] = paid_until
+        if len(self._paid_until) > self._prune_at:
+            self._paid_until = {each: until for each, until in self._paid_until.items() if until > now}
+            self._prune_at = max(1_000, 2 * len(self._paid_until))
 
 
 class MitraSocket:
@@ -87,7 +103,7 @@ class MitraSocket:
             raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
         login = self._verify(handshake)
         wants_online = _wanted_status(handshake)
-        self._door.enter(len(node.registry))
+        self._door.enter(login.subject_id, len(node.registry))
         return await node.sockets.admit(login, wants_online)
 
     def _verify(self, handshake: HTTPConnection) -> Login:

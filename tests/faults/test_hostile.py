@@ -132,3 +132,22 @@ async def test_a_client_that_goes_away_in_the_middle_of_its_handshake_leaves_not
         row = await system.row(mitra)
         assert row["instance_id"] is None
         assert row["state"] in ("suspect", "offline")
+
+
+async def test_connections_that_are_no_sockets_are_limited_too(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        process = await system.process(prefix=("prlimit", "--nofile=210"))
+        opened = [await asyncio.open_connection("127.0.0.1", process.served.public_port) for _ in range(150)]
+        try:
+            refused = [asyncio.create_task(reader.read()) for reader, _ in opened]
+            answers = await asyncio.wait_for(asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED), 5)
+            assert all(b'"code":"full"' in task.result() for task in answers[0])
+        finally:
+            for _, writer in opened:
+                writer.transport.abort()
+            await asyncio.wait(refused)
+
+        async def serves_again() -> bool:
+            return (await system.http.get(f"{process.served.url}/health")).status_code == 200
+
+        await eventually(serves_again)

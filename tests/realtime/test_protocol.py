@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -231,3 +232,20 @@ async def test_new_sockets_are_limited_in_number_and_rate(database: str, valkey:
         await system.phone(slow, await system.account())
         document = await refused_handshake(system, slow, (await system.account()).bearer)
         assert (document["status"], document["code"]) == (503, "overloaded")
+
+
+async def test_a_mitra_that_connects_too_often_is_refused_alone(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        mitra = await system.account()
+
+        async def connect_for_ever() -> None:
+            while True:
+                async with websockets.connect(served.ws_url(), additional_headers=mitra.bearer):
+                    pass
+
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            await asyncio.wait_for(connect_for_ever(), 10)
+        answer = refused.value.response
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+        await system.phone(served, await system.account())

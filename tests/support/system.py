@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,10 +193,10 @@ class System:
             await eventually(lambda: instance.node.state == "ready" and not instance.node.degraded(), 10)
             yield Served(instance.public_port, instance.internal_port, instance.node)
 
-    async def process(self, log: Path | None = None, **more: str) -> Process:
+    async def process(self, log: Path | None = None, *, prefix: Sequence[str] = (), **more: str) -> Process:
         """An instance in a process of its own, so that it can be killed, frozen and signalled."""
         ports = {"PORT": str(free_port()), "INTERNAL_PORT": str(free_port())}
-        process = Process(self.environment(**ports, **more), log)
+        process = Process(self.environment(**ports, **more), log, prefix)
         self._stack.push_async_callback(process.kill)
         await process.start(self.http)
         return process
@@ -288,8 +288,9 @@ class System:
 class Process:
     """`hadir serve` as a process."""
 
-    def __init__(self, environment: dict[str, str], log: Path | None) -> None:
+    def __init__(self, environment: dict[str, str], log: Path | None, prefix: Sequence[str] = ()) -> None:
         self.environment = environment
+        self._prefix = prefix
         self.served = Served(int(environment["PORT"]), int(environment["INTERNAL_PORT"]))
         self._log = log
         self._process: asyncio.subprocess.Process | None = None
@@ -297,6 +298,7 @@ class Process:
     async def start(self, http: httpx.AsyncClient, *, ready: bool = True) -> None:
         output = self._log.open("ab") if self._log else None
         self._process = await asyncio.create_subprocess_exec(
+            *self._prefix,
             sys.executable,
             "-m",
             "hadir",
