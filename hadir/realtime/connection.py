@@ -131,9 +131,7 @@ class Connection:
     def hear(self, row: Row) -> None:
         """A presence row of this mitra, from whichever way it came; older ones than the known change nothing."""
         known = self.row
-        if not row.is_active:
-            self.close(CloseCode.DEACTIVATED)
-        elif known is None:
+        if known is None:
             self._nudged = True
         elif row.version > known.version:
             self.row = row

@@ -93,9 +93,8 @@ class Verifier:
             f"{mitra_id}: held by the mirror, unknown to Postgres"
             for mitra_id in sorted(strangers & await self._unknown_ids())
         ]
-        report.silent.clear()
-        again = await self._differ_census(report) if census or report.silent else set()
-        report.differences += sorted(census & again)
+        if census or report.silent:
+            report.differences += sorted(census & await self._differ_census(report))
         return report
 
     async def _pages(self) -> AsyncIterator[Sequence[Row]]:

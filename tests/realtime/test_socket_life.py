@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hadir.dev.embedded import EmbeddedValkey
 from tests.support.system import System
 
@@ -49,3 +51,19 @@ async def test_a_connection_that_has_ended_never_reclaims(database: str, valkey:
         node.sockets.reclaim([connection])  # as when its last beat was under way while it said goodbye
         await node.transitions.join()
         assert await system.state(mitra) == "offline"
+
+
+async def test_an_old_rows_deactivation_that_arrives_late_does_not_end_a_newer_connection(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        node = served.node
+        assert node is not None
+        mitra = await system.account()
+        phone = await system.phone(served, mitra)
+        connection = node.registry.of(mitra.id)[0]
+        assert connection.row is not None
+        connection.hear(replace(connection.row, version=connection.row.version - 1, is_active=False))
+        assert (await phone.ask(type="ping"))["type"] == "pong"
+        assert await system.state(mitra) == "online"
