@@ -42,7 +42,6 @@ PENDING_CONNECTIONS = _gauge("pending_connections", "Sockets that wait for Postg
 SOCKET_OPENS = _counter("socket_opens", "Sockets opened.", "role")
 SOCKET_CLOSES = _counter("socket_closes", "Sockets ended, by the first close code.", "role", "code")
 HANDSHAKES_REFUSED = _counter("handshakes_refused", "Handshakes refused.", "reason")
-DISPLACEMENTS = _counter("displacements", "Sockets closed because a newer connection owns their mitra.", "code")
 BEATS = _counter("beats", "Beats received.", "kind")
 PROTOCOL_ERRORS = _counter("protocol_errors", "Error messages sent to clients.", "code")
 BEAT_FLUSH_SECONDS = _seconds("beat_flush", "Time to record a batch of beats.")

@@ -27,7 +27,8 @@ class Pair(NamedTuple):
 LIFE, MIRROR, SWEEPS, HTTP = (f"tests/{name}.py" for name in (
     "realtime/test_socket_life", "realtime/test_mirror", "realtime/test_sweeps", "http/test_http"))  # fmt: skip
 PRESENCE, DISPLACED, PROTOCOL = (f"tests/realtime/test_{name}.py" for name in ("presence", "displacement", "protocol"))
-AWAY, HOSTILE, LOAD = (f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load"))
+AWAY, HOSTILE, LOAD, RACES = (
+    f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
 RT = "hadir/realtime"
 
 PAIRS = [
@@ -38,9 +39,9 @@ PAIRS = [
     Pair("R2 Postgres went backwards", f"{RT}/mirror.py", "            self._on_backwards()", "            pass",
          f"{MIRROR}::test_a_postgres_that_went_backwards_makes_a_new_seed"),
     Pair("R3 fencing", f"{RT}/presence.py",
-         "    if row.connection_id != event.connection_id or row.instance_id is None:\n"
-         "        return Decision(Outcome.NOT_OWNER, row)\n    last_beat",
-         "    last_beat", f"{DISPLACED}::test_an_old_sockets_late_close_does_not_touch_its_successors_row"),
+         "    if row.connection_id != event.connection_id:\n        return Decision(Outcome.NOT_OWNER, row)\n"
+         "    if row.instance_id is None and not event.offline:", "    if False:",
+         f"{DISPLACED}::test_an_old_sockets_late_close_does_not_touch_its_successors_row"),
     Pair("R3 a dead connection never reclaims", f"{RT}/connection.py",
          "connection.reclaiming or connection.row is None or connection.gone", "connection.row is None",
          f"{LIFE}::test_a_connection_that_has_ended_never_reclaims"),
@@ -78,7 +79,7 @@ PAIRS = [
     Pair("R8 an event is quick", f"{RT}/feed.py", "                self.read_again(event.ids)", "                pass",
          f"{HTTP}::test_deactivation_reaches_every_instance_and_both_stores"),
     Pair("R9 a cold mirror is recognised", f"{RT}/scripts/lib.lua", "return redis.call('GET', sentinel) == run_id()",
-         "return true", f"{LOAD}::test_valkey_is_wiped"),
+         "return true", f"{MIRROR}::test_a_mirror_that_was_seeded_for_another_run_is_cold"),
     Pair("R9 warm takes every instance's beats", f"{RT}/scripts/lib.lua",
          "if redis.call('GET', KEYS[n]) ~= 'beaten' then", "if false then",
          f"{MIRROR}::test_the_mirror_is_warm_only_when_every_live_instance_has_beaten_again"),
@@ -121,6 +122,33 @@ PAIRS = [
          "            self.send_state(None)\n        self.sockets.beaten",
          "            pass\n        self.sockets.beaten",
          f"{AWAY}::test_with_postgres_away_a_connect_is_pending_and_claimed_when_it_is_back"),
+    Pair("a held row stops nobody else", "hadir/db/queries/presence_lock.sql", "SKIP LOCKED", "",
+         f"{RACES}::test_a_row_that_somebody_holds_stops_nobody_else"),
+    Pair("R8 the next leader reads again", f"{RT}/feed.py",
+         "            self._seen = {}  # nobody", "            pass  # nobody",
+         f"{RACES}::test_what_changed_while_nobody_led_is_applied_by_the_next_leader"),
+    Pair("R3 a claim that had to wait", f"{RT}/presence.py", "when.occurred < row.claimed_at - CLAIM_LATE", "False",
+         f"{RACES}::test_a_claim_that_had_to_wait_does_not_displace_a_newer_login"),
+    Pair("R2 a claim that a failover lost", f"{RT}/connection.py",
+         "            self.close(CloseCode.RESTARTING)\n        else:",
+         "            pass\n        else:",
+         f"{RACES}::test_a_socket_whose_claim_a_failover_lost_is_told_to_come_again"),
+    Pair("R9 overflow takes a seed", f"{RT}/mirror.py", "            self._on_overflow()", "            pass",
+         f"{RACES}::test_more_than_can_be_remembered_takes_a_seed"),
+    Pair("beat strings never go back", f"{RT}/scripts/lib.lua", "if newer and until_ms", "if until_ms",
+         f"{RACES}::test_beats_that_reach_the_mirror_late_never_shorten_a_life"),
+    Pair("R13 unwritten closes are judged", f"{RT}/node.py", "        if written:", "        if True:",
+         f"{RACES}::test_an_instance_that_could_not_write_its_closes_is_judged"),
+    Pair("R11 who has left stays away", f"{RT}/liveness.py",
+         "        if self._left:\n            return", "        pass",
+         f"{RACES}::test_a_stop_that_is_waited_for_leaves_nobody_cold"),
+    Pair("R11 a drain finds those that claim", f"{RT}/connection.py", "self._unsaid.append(text)", "pass",
+         f"{RACES}::test_a_socket_that_is_claiming_when_the_drain_begins_is_told_to_reconnect"),
+    Pair("R12 heads end", "hadir/http/protocol.py", "if self._size > HEAD_MAX:", "if False:",
+         f"{HOSTILE}::test_a_head_without_end_is_refused"),
+    Pair("R12 pongs and fragments", "hadir/http/protocol.py", "        if told is not None:\n            told()",
+         "        if told is not None:\n            (told is self.on_ping) and told()",
+         f"{HOSTILE}::test_a_flood_of_frames_that_make_no_message_is_ended"),
     Pair("the seed's keys", f"{RT}/scripts/apply.lua", "if open > 0 then redis.call('SET', capacity_key, open)",
          "if open > 1 then redis.call('SET', capacity_key, open)",
          f"{MIRROR}::test_the_seeds_keys_alone_find_exactly_the_available_at_every_step_of_a_random_walk"),

@@ -22,6 +22,7 @@ CONNECT_S = 3.0
 ACQUIRE_S = 3.0
 COMMAND_S = 5.0
 PROBE_S = 0.5
+PROBE_COMMAND_S = 2.0
 RELEASE_S = 1.0
 IDLE_S = 300.0
 
@@ -87,8 +88,8 @@ class Postgres:
         self._idle: list[tuple[float, asyncpg.Connection]] = []
         self._busy: dict[asyncpg.Connection, int] = {}
         self._losses = 0
-        self._lost = asyncio.Event()
-        self._lost.set()
+        self._doubted = asyncio.Event()
+        self._doubted.set()
         self._prober: asyncio.Task[None] | None = None
         self._closed = False
         self.available_since: float | None = None
@@ -122,11 +123,12 @@ class Postgres:
         """A connection of one's own for a while. Raises `PostgresUnavailable`, from inside the block too."""
         if not (self.available or probing):
             raise PostgresUnavailable("Postgres cannot be reached.")
-        try:
-            async with asyncio.timeout(ACQUIRE_S):
-                await self._slots.acquire()
-        except TimeoutError as error:
-            raise PostgresUnavailable("No connection to Postgres became free in time.") from error
+        if not probing:  # a probe waits for nobody
+            try:
+                async with asyncio.timeout(ACQUIRE_S):
+                    await self._slots.acquire()
+            except TimeoutError as error:
+                raise PostgresUnavailable("No connection to Postgres became free in time.") from error
         connection: asyncpg.Connection | None = None
         try:
             connection = await self._take()
@@ -136,7 +138,9 @@ class Postgres:
             if not _is_lost(error, connection):
                 raise
             _discard(connection)
-            if connection is not None and self._busy[connection] == self._losses:
+            if isinstance(error, TimeoutError):
+                self._doubted.set()  # it may be the statement's fault, or a lock's
+            elif connection is not None and self._busy[connection] == self._losses:
                 self._mark_lost(error)  # a connection from before the last loss says nothing about the server now
             raise PostgresUnavailable(f"Postgres failed: {_short(error)}") from error
         except asyncio.CancelledError:
@@ -145,7 +149,8 @@ class Postgres:
         finally:
             if connection is not None:
                 self._release(connection)
-            self._slots.release()
+            if not probing:
+                self._slots.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[asyncpg.Connection]:
@@ -190,7 +195,9 @@ class Postgres:
         try:
             return await connect(self._url, pooler=self._pooler)
         except PostgresUnavailable as error:
-            self._mark_lost(error)
+            full = isinstance(error.__cause__, asyncpg.TooManyConnectionsError)
+            if not (full and self._busy):  # otherwise the server is well, and this caller has to wait
+                self._doubted.set()
             raise
 
     def _release(self, connection: asyncpg.Connection) -> None:
@@ -209,32 +216,38 @@ class Postgres:
         metrics.POSTGRES_AVAILABLE.set(0)
         while self._idle:
             _discard(self._idle.pop()[1])
-        self._lost.set()
+        self._doubted.set()
         for tell in self.on_lost:
             tell()
 
     async def _probe(self) -> None:
+        """Asks the server itself whenever it is in doubt, and while it is lost."""
         while True:
-            await self._lost.wait()
-            if not await self._is_writable():
+            await self._doubted.wait()
+            self._doubted.clear()
+            trouble = await self._trouble()
+            if trouble is not None:
+                self._mark_lost(trouble)
                 await asyncio.sleep(PROBE_S)
-                continue
-            self._lost.clear()
-            self.available_since = time.monotonic()
-            metrics.POSTGRES_AVAILABLE.set(1)
-            log.info("postgres.back")
-            for tell in self.on_back:
-                tell()
+                self._doubted.set()
+            elif not self.available:
+                self.available_since = time.monotonic()
+                metrics.POSTGRES_AVAILABLE.set(1)
+                log.info("postgres.back")
+                for tell in self.on_back:
+                    tell()
 
-    async def _is_writable(self) -> bool:
+    async def _trouble(self) -> Exception | None:
+        """What speaks against the server: that it does not answer, or is read-only."""
         try:
             async with self.acquire(probing=True) as connection:
-                if await connection.fetchval("SELECT current_setting('transaction_read_only') = 'off'"):
-                    return True
+                asked = "SELECT current_setting('transaction_read_only') = 'off'"
+                if await connection.fetchval(asked, timeout=PROBE_COMMAND_S):
+                    return None
                 _discard(connection)  # a new one may find the new primary
-        except PostgresUnavailable:
-            pass
-        return False
+        except PostgresUnavailable as error:
+            return error
+        return PostgresUnavailable("Postgres is read-only.")
 
 
 def _is_lost(error: BaseException, connection: asyncpg.Connection | None) -> bool:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -54,9 +57,21 @@ def inner(node: Node) -> Starlette:
     return _application(node, routes, ())
 
 
+class Cors(CORSMiddleware):
+    """Its refusals are problem documents, too."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        answer = super().preflight_response(request_headers)
+        if answer.status_code == HTTPStatus.BAD_REQUEST:
+            answer.body = problems.body(400, "origin", "Pages of this origin may not ask for this.")
+            answer.headers["content-type"] = problems.MEDIA_TYPE
+            answer.headers["content-length"] = str(len(answer.body))
+        return answer
+
+
 def _application(node: Node, routes: Sequence[BaseRoute], origins: tuple[str, ...]) -> Starlette:
     cors = Middleware(
-        CORSMiddleware,
+        Cors,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type"],

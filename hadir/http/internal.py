@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -125,19 +126,23 @@ async def write_config(request: Request) -> Response:
         raise Refused(422, "bad_field", "The body must be an object with the field value.", field="value")
     await node.app_config.store(name, fields["value"], operator.subject_id)
     node.bus.publish("config")
-    moved = await _resize(node, fields["value"]) if name == "max_sessions" else 0
+    moved = await _resize(node) if name == "max_sessions" else 0
     return json_response({"key": name, "value": node.app_config[name], "moved": moved})
 
 
-async def _resize(node: Node, default: int) -> int:
-    moved = 0
+async def _resize(node: Node) -> int:
+    """Moves who follows the default, a chunk at a time; the statement reads it anew, so that two of us agree."""
+    moved, after = 0, presence_rows.FIRST_ID
     while True:
-        reading = await presence_rows.read_by(node.postgres, "capacity_resize", default, RESIZE_AT_ONCE)
-        if not reading.rows:
-            return moved
+        at = time.monotonic()
+        records = await node.postgres.fetch(sql("capacity_resize"), after, RESIZE_AT_ONCE)
+        reading = presence_rows.reading_of([each for each in records if each["mitra_id"] is not None], at)
         moved += len(reading.rows)
         await node.mirror.apply(reading)
         node.rows_changed(reading.rows)
+        after = records[0]["last"]
+        if after is None:
+            return moved
 
 
 async def prometheus(request: Request) -> Response:

@@ -76,7 +76,7 @@ async def state(request: Request) -> Response:
     with node.waiters.watch(login.subject_id) as changed:
         row = await _row(node, login)
         deadline = time.monotonic() + wait_s
-        while wait_s > 0:
+        while wait_s > 0 and not node.waiters.closed:
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                     await changed.wait()

@@ -1,14 +1,17 @@
-"""uvicorn's protocols with what it leaves open: deadlines of handshakes, client pings, readers that do not read."""
+"""uvicorn's protocols with what it leaves open: heads without end, frames that nobody counts, deaf readers."""
 
 from __future__ import annotations
 
 import asyncio
 from asyncio.transports import BaseTransport
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
 from hadir import metrics
@@ -16,37 +19,74 @@ from hadir.http import problems
 
 REQUEST_S = 10.0
 """A request, or the handshake of a socket, must have arrived whole this long after it began."""
+HEAD_MAX = 16 * 1024
+HEAD_ENDS = b"\r\n\r\n"
+BODY_MAX = 256 * 1024
+"""Raw bytes after the head, chunk sizes and trailers included; what a body may have is less (`requests.py`)."""
+SLICE = 4 * 1024
+"""What is parsed before it is asked again whether the connection still stands."""
+EARLY_FRAMES_MAX = 100
+"""Frames that come before the handshake is answered."""
+LATE_MAX = 32 * 1024
+"""Bytes that are still read after our close frame, for the peer's."""
 WRITE_BUFFER = 64 * 1024
 WRITE_BUFFER_MAX = 256 * 1024
 DEAF_S = 10.0
 EXTENSION = "hadir.socket"
-_FULL_BODY = problems.body(503, "full", "This instance holds as many connections as it may.")
-FULL = (
-    f"HTTP/1.1 503 Service Unavailable\r\ncontent-type: {problems.MEDIA_TYPE}\r\nretry-after: 5\r\n"
-    f"cache-control: no-store\r\ncontent-length: {len(_FULL_BODY)}\r\nconnection: close\r\n\r\n"
-).encode() + _FULL_BODY
+
+
+class ListenerConfig(uvicorn.Config):
+    """With the connections that have not said yet what they want, the oldest first."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.waiting: dict[HttpProtocol, None] = {}
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Ends a connection whose request does not arrive, and those past `limit_concurrency` at once."""
+    """Ends a connection whose request does not arrive, or has no end; the oldest such where there are too many."""
 
+    config: ListenerConfig
     _deadline: asyncio.TimerHandle | None = None
+    _in_head = True
+    _size = 0
+    """Bytes of the head, or of what follows it, so far."""
+    _seam = b""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        self._expect_request()
         if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
             metrics.HANDSHAKES_REFUSED.labels("full").inc()
-            self.connections.discard(self)
-            self.transport.write(FULL)
-            self.transport.close()
-            return
-        self._expect_request()
+            oldest = next(iter(self.config.waiting))
+            self.connections.discard(oldest)
+            oldest.refuse(503, "full", "This instance holds as many connections as it may.")
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head:
+            ends = (self._seam + data).find(HEAD_ENDS)
+            self._seam = data[1 - len(HEAD_ENDS) :]
+            self._size += len(data) if ends < 0 else ends
+            if self._size > HEAD_MAX:
+                self.refuse(431, "too_large", f"A request's head may have at most {HEAD_MAX} bytes.")
+                return
+        else:
+            self._size += len(data)
+            if self._size > BODY_MAX:
+                self.refuse(413, "too_large", f"What follows a head may have at most {BODY_MAX} bytes.")
+                return
+        super().data_received(data)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._expect_request()
 
+    def on_headers_complete(self) -> None:
+        self._in_head, self._size = False, 0
+        super().on_headers_complete()
+
     def on_message_complete(self) -> None:
+        self._in_head, self._size = True, 0
         self._forget_deadline()
         super().on_message_complete()
 
@@ -58,29 +98,62 @@ class HttpProtocol(HttpToolsProtocol):
         self._forget_deadline()
         super().connection_lost(exc)
 
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(400, "bad_request", f"This is not HTTP: {msg}")
+
+    def refuse(self, status: int, code: str, detail: str) -> None:
+        """A problem document, unless there is an answer already; then the end."""
+        document = problems.body(status, code, detail)
+        head = (
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+            f"content-length: {len(document)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
+        )
+        self._forget_deadline()
+        if self._in_head or self.cycle is None or not self.cycle.response_started:
+            self.transport.write(head.encode() + document)
+        self.transport.close()
+
     def _expect_request(self) -> None:
         self._forget_deadline()
+        self.config.waiting[self] = None
         self._deadline = self.loop.call_later(REQUEST_S, self.transport.abort)
 
     def _forget_deadline(self) -> None:
+        self.config.waiting.pop(self, None)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """Tells the application of Ping frames, and gives up on a peer that does not read.
+    """Tells the application of Ping frames and of frames that make no message; gives up on a peer that does not read.
 
-    The application finds it as `scope["extensions"]["hadir.socket"]` and may set `on_ping` and `on_deaf`.
+    The application finds it as `scope["extensions"]["hadir.socket"]`, may set `on_ping`, `on_frame` and `on_deaf`,
+    and sets `closing` once it wants no more of this peer.
     """
 
     on_ping: Callable[[], None] | None = None
+    on_frame: Callable[[], None] | None = None
     on_deaf: Callable[[], None] | None = None
+    closing = False
     _deaf: asyncio.TimerHandle | None = None
+    _early = 0
+    _late = 0
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE):
+            part = data[start : start + SLICE]
+            if self.closing:
+                self._late += len(part)
+            if self._late > LATE_MAX:
+                self.abort()
+            if self.transport.is_closing():
+                return
+            super().data_received(part)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -90,10 +163,25 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         super().handle_ping()
-        if self.on_ping is not None:
-            self.on_ping()
+        self._tell(self.on_ping)
         if self.transport.get_write_buffer_size() > WRITE_BUFFER_MAX:
             self._give_up()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        self._tell(self.on_frame)
+
+    def handle_text(self, event: Frame) -> None:
+        super().handle_text(event)
+        self._count_fragment(event)
+
+    def handle_bytes(self, event: Frame) -> None:
+        super().handle_bytes(event)
+        self._count_fragment(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        self._count_fragment(event)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -106,12 +194,24 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deaf()
-        self.on_ping = self.on_deaf = None
+        self.on_ping = self.on_frame = self.on_deaf = None
         super().connection_lost(exc)
 
     def abort(self) -> None:
         """Ends the connection without waiting for the peer to read anything."""
         self.transport.abort()
+
+    def _count_fragment(self, event: Frame) -> None:
+        if not event.fin:
+            self._tell(self.on_frame)
+
+    def _tell(self, told: Callable[[], None] | None) -> None:
+        if told is not None:
+            told()
+            return
+        self._early += 1
+        if self._early > EARLY_FRAMES_MAX:
+            self.abort()
 
     def _give_up(self) -> None:
         if self.on_deaf is not None:

@@ -19,7 +19,7 @@ from hadir.config import Config, descriptors_for_sockets, raise_descriptor_limit
 from hadir.errors import HadirError
 from hadir.http import app
 from hadir.http.auth import Verifier
-from hadir.http.protocol import HttpProtocol, SocketProtocol
+from hadir.http.protocol import HttpProtocol, ListenerConfig, SocketProtocol
 from hadir.realtime.messages import MESSAGE_MAX
 from hadir.realtime.node import Node
 
@@ -83,6 +83,10 @@ async def running(config: Config) -> AsyncIterator[Instance]:
         tasks = [asyncio.create_task(each.serve(sockets=[bound])) for each, bound in listeners]
         try:
             while not all(each.started for each, _ in listeners):
+                for task in tasks:
+                    if task.done():
+                        task.result()
+                        raise HadirError("A listener ended before it had begun.")
                 await asyncio.sleep(0.01)
             yield Instance(node, _port(public), _port(internal))
         finally:
@@ -93,7 +97,7 @@ async def running(config: Config) -> AsyncIterator[Instance]:
 
 def _listener(application: Starlette) -> Listener:
     return Listener(
-        uvicorn.Config(
+        ListenerConfig(
             application,
             http=HttpProtocol,
             ws=SocketProtocol,

@@ -133,6 +133,8 @@ def _subprotocol(handshake: HTTPConnection) -> str | None:
 async def _refuse(handshake: HTTPConnection, send: Send, refusal: Refused) -> None:
     """A problem document; a browser, which could not see it, gets the upgrade, one `error` and the code."""
     if "origin" in handshake.headers:
+        if (protocol := handshake.scope["extensions"].get(EXTENSION)) is not None:
+            protocol.closing = True
         await send({"type": "websocket.accept", "subprotocol": _subprotocol(handshake)})
         told = error(refusal.code, refusal.detail, field=refusal.field)
         await send({"type": "websocket.send", "text": told})
@@ -173,6 +175,7 @@ class AsgiLink:
         self._closed = False
         if protocol is not None:
             protocol.on_ping = connection.ping
+            protocol.on_frame = connection.frame
             protocol.on_deaf = lambda: connection.close(CloseCode.SLOW)
 
     def send(self, text: str) -> None:
@@ -183,6 +186,8 @@ class AsgiLink:
         if not self._closed:
             self._put({"type": "websocket.close", "code": int(code), "reason": code.text})
             self._closed = True
+            if self._protocol is not None:
+                self._protocol.closing = True
 
     def _put(self, message: Message) -> None:
         if len(self._outbox) >= OUTBOX_MAX:
@@ -200,8 +205,8 @@ class AsgiLink:
         try:
             while self._outbox:
                 await self._send(self._outbox.popleft())
-        except OSError:
-            self._closed = True  # the peer is gone; the reader hears of it too
+        except (OSError, RuntimeError):  # the latter is uvicorn's word for a connection that its parser has closed
+            self._closed = True  # the reader hears of it too
             self._outbox.clear()
         finally:
             self._writer = None

@@ -19,9 +19,16 @@ from hadir.errors import PostgresUnavailable, Refused
 log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
+BUSY_S = 0.02
+HELD_S = 5.0
+"""How long an item that is not durable waits for what somebody else holds."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Conflict = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class Later:
+    """The answer for an item that must wait, while others need not: somebody else holds what it is about."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,20 +37,21 @@ class _Entry(Generic[Item, Result]):
     key: Hashable
     durable: bool
     future: asyncio.Future[Result]
+    since: float
 
 
 class Batcher(Generic[Item, Result]):
     """Collects items and hands them, at most `flush_max` and one per key at a time, to `flush`, in order.
 
-    `flush` answers one result per item. A caller that goes away does not withdraw its item. Durable items wait
-    while Postgres is away; the others fail with `PostgresUnavailable` at once. Deadlocks and lost outcomes
-    repeat the flush, which must therefore be idempotent. An item that breaks a flush fails alone.
+    `flush` answers one result per item, or `Later`. A caller that goes away does not withdraw its item. Durable
+    items wait while Postgres is away; the others fail with `PostgresUnavailable` at once. Deadlocks and lost
+    outcomes repeat the flush, which must therefore be idempotent. An item that breaks a flush fails alone.
     """
 
     def __init__(
         self,
         name: str,
-        flush: Callable[[list[Item]], Awaitable[Sequence[Result]]],
+        flush: Callable[[list[Item]], Awaitable[Sequence[Result | Later]]],
         *,
         flush_max: int,
         queue_max: int,
@@ -83,7 +91,7 @@ class Batcher(Generic[Item, Result]):
         if self._blocked and not durable:
             raise PostgresUnavailable("Postgres cannot be reached; nothing was changed.")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Entry(item, key, durable, future))
+        self._waiting.append(_Entry(item, key, durable, future, time.monotonic()))
         self._idle.clear()
         self._wake.set()
         return future
@@ -140,10 +148,28 @@ class Batcher(Generic[Item, Result]):
                 self._blocked = False
                 metrics.BATCH_ITEMS.labels(self._name).observe(len(entries))
                 metrics.BATCH_SECONDS.labels(self._name).observe(time.monotonic() - started)
+                postponed = []
                 for entry, result in zip(entries, results, strict=True):
-                    if not entry.future.done():
+                    if isinstance(result, Later):
+                        postponed.append(entry)
+                    elif not entry.future.done():
                         entry.future.set_result(result)
+                if postponed:
+                    self._postpone(postponed)
+                    if len(postponed) == len(entries):
+                        await asyncio.sleep(BUSY_S)
                 return
+
+    def _postpone(self, entries: list[_Entry[Item, Result]]) -> None:
+        """Puts them at the end, and behind them what else waits of their keys: nobody else waits for them."""
+        held = {entry.key for entry in entries}
+        others = [entry for entry in self._waiting if entry.key not in held]
+        postponed = [*entries, *(entry for entry in self._waiting if entry.key in held)]
+        now = time.monotonic()
+        for entry in postponed:
+            if not entry.durable and now - entry.since > HELD_S:
+                self._fail(entry, PostgresUnavailable("Somebody else holds this row in Postgres; nothing was changed."))
+        self._waiting = deque([*others, *(entry for entry in postponed if entry.durable or not entry.future.done())])
 
     def _keep_durable(
         self, entries: list[_Entry[Item, Result]], error: PostgresUnavailable

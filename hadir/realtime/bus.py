@@ -136,7 +136,7 @@ class Bus:
         if version != VERSION or not isinstance(kind, str) or not isinstance(ids, list):
             return
         if kind == "canary":
-            self._heard_canary(int(ids[0]))
+            self._heard_canary(ids[0] if ids else None)
         elif sender != self._instance_id:
             metrics.BUS_EVENTS.labels(kind, "in").inc()
             for tell in self.on_event:
@@ -156,7 +156,8 @@ class Bus:
             if sung is not None and time.monotonic() - sung > CANARY_DEADLINE_S:
                 self._deaf()
 
-    def _heard_canary(self, number: int) -> None:
+    def _heard_canary(self, name: object) -> None:
+        number = int(name) if isinstance(name, str) and name.isdecimal() else 0
         sung = self._canaries.get(number)
         if sung is None:
             return

@@ -54,8 +54,9 @@ class Connection:
     """One socket of one mitra. Everything that happens to it is a plain call; nothing here waits."""
 
     __slots__ = (
+        "_early",
         "_link",
-        "_nudged",
+        "_unsaid",
         "connection_id",
         "gone",
         "mitra_id",
@@ -65,6 +66,7 @@ class Connection:
         "session",
         "sid",
         "sockets",
+        "was_open",
     )
 
     def __init__(self, sockets: MitraSockets, login: Login, session: MitraSession) -> None:
@@ -78,8 +80,11 @@ class Connection:
         """The newest row heard of since the claim; None while the claim is pending."""
         self.reclaiming = False
         self.gone = False
+        self.was_open = False
         self._link: Link | None = None
-        self._nudged = False
+        self._early: Row | None = None
+        self._unsaid: list[str] = []
+        """What was to be said before the transport stood."""
 
     # from the transport
 
@@ -90,6 +95,11 @@ class Connection:
             link.close(self.session.closing)
             return
         link.send(self.sockets.hello(self))
+        for text in self._unsaid:
+            link.send(text)
+        self._unsaid.clear()
+        self.was_open = True
+        metrics.SOCKET_OPENS.labels("mitra").inc()
 
     def text(self, frame: str) -> None:
         now = time.monotonic()
@@ -101,6 +111,9 @@ class Connection:
     def ping(self) -> None:
         now = time.monotonic()
         self._did(self.session.ping(now), now, "control")
+
+    def frame(self) -> None:
+        self._act(self.session.frame(time.monotonic()))
 
     def ended(self, code: int | None) -> None:
         """The socket is gone; `code` is the client's close code, None without one."""
@@ -119,25 +132,41 @@ class Connection:
             self._act(self.session.tick(now))
 
     def claimed(self, row: Row) -> None:
-        """The claim is committed and mirrored. What was said of the mitra meanwhile is read again."""
+        """The claim is committed and mirrored; what was heard of the mitra meanwhile counts where it is newer."""
         told_pending = self.row is None and self._link is not None
         self.row = row
+        self._stand(standing(row, self.connection_id, self.sid))  # a claim that had to wait may have come too late
         if told_pending:
             self.send_state(None)
         self.sockets.beaten(self)
-        if self._nudged:
-            self.sockets.read_again([self.mitra_id])
+        if self._early is not None:
+            self.hear(self._early)
+            self._early = None
 
     def hear(self, row: Row) -> None:
         """A presence row of this mitra, from whichever way it came; older ones than the known change nothing."""
         known = self.row
         if known is None:
-            self._nudged = True
+            if self._early is None or row.version > self._early.version:
+                self._early = row
         elif row.version > known.version:
             self.row = row
             self._stand(standing(row, self.connection_id, self.sid))
             if (row.is_online, row.wants_online) != (known.is_online, known.wants_online):
                 self.send_state(None)
+
+    def learn(self, row: Row) -> None:
+        """A row of which the app need not be told."""
+        if self.row is None or row.version > self.row.version:
+            self.row = row
+
+    def answered(self, row: Row) -> None:
+        """What Postgres had when this connection asked it for something."""
+        if self.row is not None and row.version < self.row.version:
+            # It has lost its last seconds, our claim among them: the app must come again.
+            self.close(CloseCode.RESTARTING)
+        else:
+            self.hear(row)
 
     def revoked(self, sid: str) -> None:
         if sid == self.sid:
@@ -157,10 +186,10 @@ class Connection:
 
     def _stand(self, place: Standing) -> None:
         match place:
-            case Standing.SUPERSEDED | Standing.DISPLACED:
-                code = CloseCode.SUPERSEDED if place is Standing.SUPERSEDED else CloseCode.DISPLACED
-                metrics.DISPLACEMENTS.labels(str(int(code))).inc()
-                self.close(code)
+            case Standing.SUPERSEDED:
+                self.close(CloseCode.SUPERSEDED)
+            case Standing.DISPLACED:
+                self.close(CloseCode.DISPLACED)
             case Standing.DEACTIVATED:
                 self.close(CloseCode.DEACTIVATED)
             case Standing.ASLEEP:
@@ -182,6 +211,8 @@ class Connection:
                         metrics.PROTOCOL_ERRORS.labels(error).inc()
                     if self._link is not None:
                         self._link.send(text)
+                    else:
+                        self._unsaid.append(text)
                 case dialogue.Close(code):
                     if self._link is not None:
                         self._link.close(code)
@@ -233,13 +264,12 @@ class MitraSockets:
         self._postgres_available = postgres_available
         self._pending = 0
         self.beaten: Callable[[Connection], None] = lambda connection: None
-        self.read_again: Callable[[Iterable[str]], None] = lambda mitra_ids: None
 
     async def admit(self, login: Login, wants_online: bool | None) -> Connection:
         """Claims the row for a new connection and registers it. Raises `Refused`, holding nothing.
 
-        Registered before the claim: whatever is said of the mitra from now on is heard, and read again once
-        the claim stands. The caller must call `Connection.ended` in the end, whatever happens.
+        Registered before the claim: whatever is said of the mitra from now on is heard. The caller must call
+        `Connection.ended` in the end, whatever happens.
         """
         now = time.monotonic()
         rotate_in = self.config.socket_max_age_s * (1 + ROTATION_JITTER * (2 * secrets.randbelow(1000) / 999 - 1))
@@ -263,7 +293,6 @@ class MitraSockets:
         except BaseException:
             self.ended(connection, None)
             raise
-        metrics.SOCKET_OPENS.labels("mitra").inc()
         return connection
 
     async def _admit_pending(self, connection: Connection, future: asyncio.Future[Result]) -> None:
@@ -318,8 +347,9 @@ class MitraSockets:
         close = Close(connection.connection_id, offline, reason, beat_age)
         future = self._transitions.submit(connection.mitra_id, close, at=now, durable=True, must=True)
         future.add_done_callback(_heed)
-        label = closing if closing is not None else code if code in (1000, 1001) else 1006
-        metrics.SOCKET_CLOSES.labels("mitra", str(int(label))).inc()
+        if connection.was_open:
+            label = closing if closing is not None else code if code in (1000, 1001) else 1006
+            metrics.SOCKET_CLOSES.labels("mitra", str(int(label))).inc()
 
     def reclaim(self, connections: Iterable[Connection]) -> None:
         """Owners that were taken for gone take their rows back, if they still own them."""
@@ -346,7 +376,7 @@ class MitraSockets:
         if result.outcome is Outcome.REVOKED or result.row is None:
             connection.close(CloseCode.REVOKED)
         else:
-            connection.hear(result.row)
+            connection.answered(result.row)
 
     def change_status(self, connection: Connection, online: bool, re: str | None) -> None:
         event = SetStatus(connection.connection_id, online)
@@ -368,11 +398,11 @@ class MitraSockets:
         if result.row is None:
             connection.close(CloseCode.REVOKED)
         elif result.outcome in (Outcome.DONE, Outcome.UNCHANGED):
-            connection.row = result.row
+            connection.learn(result.row)
             connection.send(encode("ack", re=re))
             self.beaten(connection)
         else:
-            connection.hear(result.row)
+            connection.answered(result.row)
 
     # what an app is told
 

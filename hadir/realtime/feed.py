@@ -61,6 +61,7 @@ class Feed:
         self.since: datetime | None = None
         """What changed before this, on the store's clock, has been delivered."""
         self._seen: dict[str, Row] = {}
+        self._led = False
 
     # what wakes it
 
@@ -128,6 +129,10 @@ class Feed:
     async def _poll(self) -> None:
         """Everything since the watermark, a page at a time; the watermark stays behind by the overlap."""
         started = time.monotonic()
+        await self._mirror.make_up()
+        leads, led, self._led = self._is_leader(), self._led, False
+        if leads and not led:
+            self._seen = {}  # nobody may have applied what changed while nobody led
         now = await self._postgres.fetchval("SELECT clock_timestamp()")
         since = min(self.since, now) if self.since else now
         await self._app_config.reread()
@@ -141,15 +146,16 @@ class Feed:
             reading = presence_rows.reading_of(records, at)
             fresh |= {row.mitra_id: row for row in reading.rows}
             new = [row for row in reading.rows if self._is_new(row)]
-            if new and self._is_leader():
+            if new and leads:
                 await self._mirror.apply(presence_rows.Reading(new, reading.now, at))
             self.deliver(new)
             if len(records) < PAGE:
                 break
             cursor, last_id = reading.rows[-1].changed_at, reading.rows[-1].mitra_id
-        if self._is_leader():
+        if leads:
             self._revoke_rows([(record["id"], record["subject_id"]) for record in revoked])
         self._seen = fresh
+        self._led = leads
         self.since = now
         metrics.FEED_SECONDS.observe(time.monotonic() - started)
 

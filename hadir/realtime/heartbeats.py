@@ -138,11 +138,11 @@ class Heartbeats:
 
     async def _watch_clock(self, offset: float) -> None:
         """Valkey's clock against ours: beats are scored by the former, and a jump makes all of them wrong."""
-        before, self._offset = self._offset, offset
-        if before is not None and abs(offset - before) > CLOCK_JUMP_S:
-            log.error("mirror.clock_jumped", extra={"seconds": round(offset - before, 3)})
+        if self._offset is not None and abs(offset - self._offset) > CLOCK_JUMP_S:
+            log.error("mirror.clock_jumped", extra={"seconds": round(offset - self._offset, 3)})
             await self._on_clock_jump()
             self.start_over()
+        self._offset = offset  # only now: what failed above is tried again
 
     async def _to_postgres(self) -> None:
         """Without Valkey, the last beats of our sockets go to Postgres at once, then every half interval."""

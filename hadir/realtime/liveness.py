@@ -21,6 +21,7 @@ from hadir.realtime.valkey import Valkey
 log = logging.getLogger(__name__)
 
 BEAT_S = 3.0
+JUDGE_S = 1.0
 DEAD_S = 12.0
 DEAD_WITHOUT_VALKEY_S = 60.0
 LEASE_NAME = "sweeps"
@@ -73,6 +74,7 @@ class Liveness:
         state: Callable[[], str],
         sockets: Callable[[], int],
         leased_since: Callable[[], float | None],
+        stale_s: float,
     ) -> None:
         self.instance_id = instance_id
         self._name = name
@@ -83,7 +85,12 @@ class Liveness:
         self._state = state
         self._sockets = sockets
         self._leased_since = leased_since
+        self._stale_s = stale_s
         self._leader_until = 0.0
+        self._left = False
+        self._read_at = 0.0
+        self._without_lease: dict[str, float] = {}
+        """Since when (monotonic) others have had no lease, while Postgres cannot say whether they live."""
         self.instances: Sequence[Instance] = ()
 
     @property
@@ -92,24 +99,38 @@ class Liveness:
 
     def live_ids(self) -> list[str]:
         """Instances whose leases a warm mirror needs."""
-        return [each.id for each in self.instances if each.age_s < DEAD_S and each.state != "starting"]
+        now = time.monotonic()
+        gone = {each for each, since in self._without_lease.items() if now - since > self._stale_s}
+        return [
+            each.id
+            for each in self.instances
+            if each.age_s < DEAD_S and each.state != "starting" and each.id not in gone
+        ]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat_for_ever(), name="instance beats")
+            tasks.create_task(self._judge_for_ever(), name="instance judge")
             tasks.create_task(self._lead_for_ever(), name="leader lease")
 
     async def beat(self) -> None:
         """Says that this instance lives, and reads who else does. Raises `PostgresUnavailable`."""
+        if self._left:
+            return
         await self._postgres.execute(
             sql("instance_beat"), self.instance_id, self._name, __version__, self._state(), self._sockets()
         )
-        records = await self._postgres.fetch(sql("instances_all"))
-        self.instances = [Instance(*record.values()) for record in records]
+        await self._read()
+        self._without_lease.clear()
+
+    async def _read(self) -> None:
+        read_at = time.monotonic()
+        self.instances = [Instance(*record.values()) for record in await self._postgres.fetch(sql("instances_all"))]
+        self._read_at = read_at
 
     async def leave(self) -> None:
-        """A clean stop: nobody need wait for this instance, nor judge it."""
-        self._leader_until = 0.0
+        """A clean stop: nobody need wait for this instance, nor judge it. It owns nothing any more."""
+        self._left, self._leader_until = True, 0.0
         await self._postgres.execute(sql("lease_drop"), LEASE_NAME, self.instance_id)
         await self._postgres.execute(sql("instance_forget"), self.instance_id, -1.0)
 
@@ -117,18 +138,40 @@ class Liveness:
         while True:
             try:
                 await self.beat()
-                if self.is_leader:
-                    await self._judge()
             except StoreUnavailable:
                 log.info("instance.beat_failed")
+                await self._watch_leases()
             await asyncio.sleep(BEAT_S)
+
+    async def _watch_leases(self) -> None:
+        """Without Postgres: once an instance's lease is gone for a stale period, its mitras' beats are stale, too."""
+        now = time.monotonic()
+        for each in self.instances:
+            has_lease = await self._has_lease(each.id)
+            if has_lease:
+                self._without_lease.pop(each.id, None)
+            elif has_lease is False:
+                self._without_lease.setdefault(each.id, now)
+
+    async def _judge_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(JUDGE_S)
+            elapsed = time.monotonic() - self._read_at
+            try:
+                if self.is_leader and any(each.age_s + elapsed >= DEAD_S for each in self.instances):
+                    await self._read()
+                    await self._judge()
+            except StoreUnavailable:
+                log.info("instance.judging_failed")
 
     async def _lead_for_ever(self) -> None:
         while True:
             asked_at = time.monotonic()
             try:
-                if self._state() == "ready" and await self._postgres.fetchval(
-                    sql("lease_take"), LEASE_NAME, self.instance_id, LEASE_S
+                if (
+                    self._state() == "ready"
+                    and not self._left
+                    and await self._postgres.fetchval(sql("lease_take"), LEASE_NAME, self.instance_id, LEASE_S)
                 ):
                     self._leader_until = asked_at + LEASE_S
             except PostgresUnavailable:
@@ -137,6 +180,8 @@ class Liveness:
             await asyncio.sleep(LEASE_TAKE_S)
 
     async def _judge(self) -> None:
+        if await self._has_lease(self.instance_id) is False:
+            return  # the mirror has been wiped: that others have none proves nothing
         for instance in self.instances:
             if instance.id == self.instance_id or instance.age_s < DEAD_S:
                 continue
@@ -159,11 +204,14 @@ class Liveness:
             return None
 
     async def _bury(self, instance: Instance) -> None:
-        """Its mitras become suspect; then its row goes, so that an interrupted burial is taken up again."""
+        """Its mitras become suspect; then its row goes, so that an interrupted burial is taken up again.
+
+        It ends where the instance beats again.
+        """
         log.warning("instance.died", extra={"instance": instance.id, "silent_s": round(instance.age_s, 1)})
         metrics.INSTANCES_JUDGED_DEAD.inc()
         while True:
-            records = await self._postgres.fetch(sql("instance_rows"), instance.id, ROWS_AT_ONCE)
+            records = await self._postgres.fetch(sql("instance_rows"), instance.id, DEAD_S, ROWS_AT_ONCE)
             if not records:
                 break
             died = InstanceDied(instance.id)

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 ROWS_PER_SCRIPT = 100
 BEATS_PER_SCRIPT = 500
 FAILED_MAX = 10_000
+MAKE_UP_AT_ONCE = 1_000
 NO_OWNER = ""
 NO_TOKEN = ""
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Mirror:
     """`apply` never fails for its caller (R1): what Valkey missed is remembered and applied on its return.
 
     `reread` reads rows by id; `live_instances` tells whose leases a warm mirror needs; `on_backwards` is called
-    when Postgres turned out to be older than the mirror.
+    when Postgres turned out to be older than the mirror, `on_overflow` when more was missed than is remembered.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Mirror:
         reread: Callable[[Collection[str]], Awaitable[Reading]],
         live_instances: Callable[[], Iterable[str]],
         on_backwards: Callable[[], None],
+        on_overflow: Callable[[], None],
     ) -> None:
         self._valkey = valkey
         self._keys = keys
@@ -105,8 +107,8 @@ class Mirror:
         self._reread = reread
         self._live_instances = live_instances
         self._on_backwards = on_backwards
+        self._on_overflow = on_overflow
         self._failed: set[str] = set()
-        self._failed_too_many = False
 
     # apply
 
@@ -183,13 +185,17 @@ class Mirror:
         self._failed.update(mitra_ids)
         if len(self._failed) > FAILED_MAX:
             self._failed.clear()
-            self._failed_too_many = True
+            self._on_overflow()
 
-    def take_failed(self) -> set[str] | None:
-        """The ids whose rows Valkey missed, once; None when they were too many to remember."""
-        failed, self._failed = self._failed, set()
-        too_many, self._failed_too_many = self._failed_too_many, False
-        return None if too_many else failed
+    async def make_up(self) -> None:
+        """Applies again what Valkey missed, as it is now; whatever fails again stays remembered.
+
+        Raises `PostgresUnavailable`.
+        """
+        for chunk in [*chunks(sorted(self._failed), MAKE_UP_AT_ONCE)]:
+            reading = await self._reread(chunk)
+            self._failed.difference_update(chunk)
+            await self.apply(reading, beats=chunk)
 
     # beats and leases
 
@@ -211,9 +217,6 @@ class Mirror:
 
     async def has_lease(self, instance_id: str) -> bool:
         return bool(await self._valkey.command("EXISTS", self._keys.instance(instance_id)))
-
-    async def drop_lease(self, instance_id: str) -> None:
-        await self._valkey.command("DEL", self._keys.instance(instance_id))
 
     async def beats_by_age(
         self, *, oldest_s: float | None, youngest_s: float, limit: int, warm: bool = False

@@ -137,6 +137,10 @@ class MitraSession:
         self.last_beat = now
         return ()
 
+    def frame(self, now: float) -> Sequence[Effect]:
+        """A frame came that is no beat and no message: a Pong, or a part of a message."""
+        return self._spend(now)
+
     def refused_token(self, why: str, re: str | None, now: float) -> Sequence[Effect]:
         """The token of a `token.refresh` was not good."""
         return self._complain(WireError("bad_token", why, field="token", re=re), now)

@@ -72,6 +72,7 @@ class Node:
             reread=lambda ids: presence_rows.read(self.postgres, ids),
             live_instances=lambda: self.liveness.live_ids(),
             on_backwards=lambda: self._spawn(self.seeder.went_back()),
+            on_overflow=lambda: self.seeder.missed(),
         )
         self.transitions = Transitions(self.postgres, self.mirror, rules)
         self.seeder = Seeder(self.mirror, self.postgres, keys)
@@ -112,6 +113,7 @@ class Node:
             state=lambda: self.state,
             sockets=lambda: len(self.registry),
             leased_since=lambda: self.heartbeats.leased_since,
+            stale_s=config.heartbeat_stale_s,
         )
         self.feed = Feed(
             self.postgres,
@@ -137,7 +139,6 @@ class Node:
     def _wire(self) -> None:
         """Who hears of what."""
         self.sockets.beaten = self.heartbeats.note
-        self.sockets.read_again = self.feed.read_again
         self.transitions.on_rows.append(self.rows_changed)
         self.valkey.on_lost.append(self.heartbeats.valkey_lost)
         self.valkey.on_back.append(self._valkey_back)
@@ -177,20 +178,25 @@ class Node:
 
     async def _open(self) -> None:
         """Postgres → Valkey → seed → subscribe. Without Postgres it goes on trying, and says so."""
-        if not await _within(STORES_WAIT_S, lambda: self.postgres.available):
+        if not await _within(STORES_WAIT_S, lambda: self.postgres.available) or not await self._has_schema():
             log.warning("node.waits_for_postgres")
-        else:
-            await self._check_schema()
         for run in (self.seeder.run, self.heartbeats.run, self.bus.run, self.feed.run, self._tick):
             self._supervise(run)
         if await _within(STORES_WAIT_S if self.postgres.available else 0.1, lambda: self.valkey.available):
             await _within(SEED_WAIT_S, lambda: self.heartbeats.leased_since is not None)
         await _within(BUS_WAIT_S, lambda: self.bus.up)
-        if self.postgres.available:
-            await self._become_ready()
         self._supervise(self._contact)
+        await _within(STORES_WAIT_S if self.postgres.available else 0.0, lambda: self.state == "ready")
         self._supervise(self.liveness.run)
         self._supervise(self.sweeps.run)
+
+    async def _has_schema(self) -> bool:
+        """False when Postgres is lost meanwhile. Raises `SchemaBehind`."""
+        try:
+            await self._check_schema()
+        except StoreUnavailable:
+            return False
+        return True
 
     async def _check_schema(self) -> None:
         async with self.postgres.acquire() as connection:
@@ -198,6 +204,8 @@ class Node:
 
     async def _become_ready(self) -> None:
         await self.app_config.reread()
+        if self.state != "starting":
+            return
         self.state = "ready"
         self.ready_since = time.monotonic()
         await self.liveness.beat()
@@ -301,11 +309,12 @@ class Node:
         await _within(max(0.0, started + self.config.drain_s - time.monotonic()), lambda: len(self.registry) == 0)
         for connection in self.registry:
             connection.close(CloseCode.RESTARTING)
-        await self._try(asyncio.wait_for(self.transitions.join(), FLUSH_WAIT_S))
+        self.waiters.wake_all()
+        written = await self._try(asyncio.wait_for(self.transitions.join(), FLUSH_WAIT_S))
         await self._try(self.heartbeats.flush())
         await self._try(self.bus.flush())
-        await self._try(self.mirror.drop_lease(self.id))
-        await self._try(self.liveness.leave())
+        if written:  # else its row stays, so that somebody judges it dead and takes over what it still owns
+            await self._try(self.liveness.leave())
         log.info("node.drained", extra={"seconds": round(time.monotonic() - started, 1)})
 
     async def _rotate_all(self, started: float) -> None:
@@ -318,12 +327,14 @@ class Node:
                 waiting.pop().rotate(time.monotonic(), 0.0, "restarting")
             await asyncio.sleep(DRAIN_STEP_S)
 
-    async def _try(self, work: Awaitable[object]) -> None:
+    async def _try(self, work: Awaitable[object]) -> bool:
         """A last step that a store may be too dead for; the others' judgement then takes its place."""
         try:
             await work
         except (HadirError, TimeoutError) as error:
-            log.warning("node.drain_step_failed", extra={"error": str(error)})
+            log.warning("node.drain_step_failed", extra={"error": str(error) or type(error).__name__})
+            return False
+        return True
 
 
 async def _within(seconds: float, condition: Callable[[], bool]) -> bool:

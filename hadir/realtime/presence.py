@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 HTTP_OWNER = "http:"
+CLAIM_LATE = timedelta(seconds=1)
+"""A claim that came this much before the owner's had to wait for Postgres; closer ones count as they are written."""
 LONG_GRACE_REASONS = frozenset({"instance_died", "drained"})
 """Their apps must first notice, or be taken in by fewer instances: see `Rules.grace_s`."""
 
@@ -51,6 +53,8 @@ class Row:
     instance_id: str | None
     """Where the owner's socket is open; None once it closed, its instance died, or it never had one (HTTP)."""
     sid: str | None
+    claimed_at: datetime | None
+    """When the owner came, which may be long before its claim could be written."""
     open_sessions: int
     max_sessions: int
     last_session_at: datetime | None
@@ -315,6 +319,8 @@ def _claim(row: Row, event: Claim, session: AuthSession | None, when: Moment) ->
         return refused
     if row.connection_id == event.connection_id and row.instance_id == event.instance_id:
         return Decision(Outcome.DONE, row, beat=row.is_online)
+    if row.instance_id is not None and row.claimed_at is not None and when.occurred < row.claimed_at - CLAIM_LATE:
+        return Decision(Outcome.NOT_OWNER, row)  # this claim had to wait, and a newer one did not
     wants = row.wants_online if event.wants_online is None else event.wants_online
     owned = replace(
         row,
@@ -322,6 +328,7 @@ def _claim(row: Row, event: Claim, session: AuthSession | None, when: Moment) ->
         connection_id=event.connection_id,
         instance_id=event.instance_id,
         sid=event.sid,
+        claimed_at=when.occurred,
         last_heartbeat_at=_later(row.last_heartbeat_at, when.occurred),
         actor=None,
     )
@@ -333,7 +340,9 @@ def _claim(row: Row, event: Claim, session: AuthSession | None, when: Moment) ->
 
 
 def _close(row: Row, event: Close, when: Moment, rules: Rules) -> Decision:
-    if row.connection_id != event.connection_id or row.instance_id is None:
+    if row.connection_id != event.connection_id:
+        return Decision(Outcome.NOT_OWNER, row)
+    if row.instance_id is None and not event.offline:  # taken for gone already; a goodbye is one all the same
         return Decision(Outcome.NOT_OWNER, row)
     last_beat = when.occurred - timedelta(seconds=event.beat_age_s)
     gone = replace(row, instance_id=None, last_heartbeat_at=_later(row.last_heartbeat_at, last_beat))

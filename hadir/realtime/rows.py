@@ -72,6 +72,7 @@ STORED = (
     "connection_id",
     "instance_id",
     "sid",
+    "claimed_at",
     "online_since",
     "last_heartbeat_at",
     "reason",

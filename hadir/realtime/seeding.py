@@ -30,6 +30,7 @@ class Seeder:
         self._postgres = postgres
         self._keys = keys
         self._cold = asyncio.Event()
+        self._missed = False
         self.seeded = asyncio.Event()
 
     def went_cold(self) -> None:
@@ -41,21 +42,25 @@ class Seeder:
         await self._mirror.wipe()
         self.went_cold()
 
+    def missed(self) -> None:
+        """The mirror lacks rows that nobody remembers: everything must be applied, though it counts as seeded."""
+        self._missed = True
+        self.went_cold()
+
     async def valkey_back(self) -> None:
-        """After an outage: what failed meanwhile is applied again, or everything where that is not enough."""
-        failed = self._mirror.take_failed()
-        if failed is None or not await self._mirror.is_seeded():
+        """After an outage: what failed meanwhile is applied again (by the feed too), or everything if it was wiped."""
+        if not await self._mirror.is_seeded():
             self.went_cold()
             return
         self.seeded.set()
-        for chunk in presence_rows.chunked(failed, PAGE):
-            await self._mirror.apply(await presence_rows.read(self._postgres, chunk), beats=chunk)
+        await self._mirror.make_up()
 
     async def run(self) -> None:
         while True:
             await self._cold.wait()
             try:
-                if await self._mirror.is_seeded() or await self.seed("cold"):
+                if (not self._missed and await self._mirror.is_seeded()) or await self.seed("cold"):
+                    self._missed = False
                     self._cold.clear()
                     self.seeded.set()
                     continue

@@ -51,6 +51,8 @@ class Sweeps:
         self._is_leader = is_leader
         self._ready_since = ready_since
         self._mirrored_at: float | None = None
+        self._hold_known = True
+        """Whether a hold may be on record; then it has to be ended there."""
 
     async def run(self) -> None:
         config = self._config
@@ -68,7 +70,7 @@ class Sweeps:
         while True:
             await asyncio.sleep(cadence_s)
             if not self._is_leader():
-                self._mirrored_at = None
+                self._mirrored_at, self._hold_known = None, True
                 continue
             try:
                 await sweep()
@@ -86,11 +88,10 @@ class Sweeps:
         if self.amnesty():
             return 0
         config = self._config
-        due = await self._postgres.fetch(
-            sql("expiry_due"), config.offline_grace_s, config.long_grace_s, list(LONG_GRACE_REASONS), DUE_MAX
-        )
+        asked = (sql("expiry_due"), config.offline_grace_s, config.long_grace_s, list(LONG_GRACE_REASONS), DUE_MAX)
+        due = await self._postgres.fetch(*asked, False)
         if await self._is_held(due[0]["unproven"] if due else 0):
-            due = [record for record in due if record["reason"] == "instance_died"]
+            due = await self._postgres.fetch(*asked, True)
         if self._transitions.waiting > EXPIRY_YIELDS_ABOVE:
             return 0
         events = [(record["mitra_id"], Expire(record["version"])) for record in due[:EXPIRY_AT_ONCE]]
@@ -103,9 +104,11 @@ class Sweeps:
     async def _is_held(self, unproven: int) -> bool:
         fraction = self._config.auto_offline_max_fraction
         over = unproven > 0 and expiry_is_held(unproven, await self._postgres.fetchval(sql("online_count")), fraction)
+        if not over and not self._hold_known:
+            return False
         hold = await self._postgres.fetchrow(sql("expiry_hold"), unproven if over else 0)
         assert hold is not None, "the migration makes the one row of expiry_hold"
-        held_s = hold["held_s"]
+        held_s, self._hold_known = hold["held_s"], over
         held = over and not hold["released"] and (held_s or 0.0) < self._config.auto_offline_hold_s
         metrics.EXPIRY_HELD.set(unproven if held else 0)
         metrics.EXPIRY_HOLD_ACTIVE.set(held)

@@ -16,7 +16,7 @@ from hadir import metrics
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
 from hadir.realtime import rows as presence_rows
-from hadir.realtime.batcher import Batcher
+from hadir.realtime.batcher import Batcher, Later
 from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import Decision, Event, Moment, Outcome, Row, Rules, decide
 from hadir.realtime.rows import Reading
@@ -88,12 +88,13 @@ class Transitions:
         request = Request(mitra_id, event, time.monotonic() if at is None else at)
         return self._batcher.submit(request, key=mitra_id, durable=durable, must=must)
 
-    async def _flush(self, requests: list[Request]) -> list[Result]:
+    async def _flush(self, requests: list[Request]) -> list[Result | Later]:
         sids = [getattr(request.event, "sid", None) for request in requests]
         async with self._postgres.transaction() as connection:
             asked_at = time.monotonic()
             records = await connection.fetch(sql("presence_lock"), [r.mitra_id for r in requests], sids)
             locked = {record["mitra_id"]: record for record in records}
+            held = await self._held_by_others(connection, [r.mitra_id for r in requests if r.mitra_id not in locked])
             decisions = {
                 request.mitra_id: self._decide(request, locked[request.mitra_id], asked_at)
                 for request in requests
@@ -109,7 +110,18 @@ class Transitions:
         changed = [row for mitra_id, row in stored.items() if row.version != before[mitra_id].version]
         for tell in self.on_rows:
             tell(changed)
-        return [self._result(request, decisions, before, after) for request in requests]
+        return [
+            Later() if request.mitra_id in held else self._result(request, decisions, before, after)
+            for request in requests
+        ]
+
+    async def _held_by_others(
+        self, connection: asyncpg.Connection[asyncpg.Record], missing: list[str]
+    ) -> frozenset[str]:
+        """Those of the rows that were not locked which exist all the same."""
+        if not missing:
+            return frozenset()
+        return frozenset(record["mitra_id"] for record in await connection.fetch(sql("presence_known"), missing))
 
     def _decide(self, request: Request, record: asyncpg.Record, asked_at: float) -> Decision:
         now = record["now"]

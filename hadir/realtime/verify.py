@@ -200,6 +200,7 @@ async def opened(config: Config) -> AsyncIterator[tuple[Verifier, Seeder]]:
             reread=lambda ids: presence_rows.read(postgres, ids),
             live_instances=lambda: (),
             on_backwards=lambda: None,
+            on_overflow=lambda: None,
         )
         await _reached(postgres, valkey)
         yield Verifier(config, postgres, valkey, mirror, keys), Seeder(mirror, postgres, keys)

@@ -12,6 +12,8 @@ class Waiters:
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = {}
+        self.closed = False
+        """Whether this instance stops: whoever waits answers what is known."""
 
     @contextmanager
     def watch(self, mitra_id: str) -> Iterator[asyncio.Event]:
@@ -28,6 +30,12 @@ class Waiters:
     def of(self, mitra_ids: Iterable[str]) -> list[str]:
         """Those of the ids that somebody waits for."""
         return [mitra_id for mitra_id in mitra_ids if mitra_id in self._waiting]
+
+    def wake_all(self) -> None:
+        """Nobody is to wait any longer."""
+        self.closed = True
+        for mitra_id in self._waiting:
+            self.wake(mitra_id)
 
     def wake(self, mitra_id: str) -> None:
         for event in self._waiting.get(mitra_id, ()):

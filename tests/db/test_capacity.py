@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from hadir.db.queries import sql as query
+from hadir.realtime.rows import FIRST_ID
 from tests.db.world import World
 
 
@@ -169,11 +170,16 @@ async def test_a_new_default_moves_those_without_a_limit_of_their_own_in_chunks(
     mitras = sorted([await world.mitra() for _ in range(7)])
     own = await world.mitra(9)
     await world.vouched(mitras[0], "back", "is_online = true")
+    await world.sql.execute("INSERT INTO app_config (key, value) VALUES ('max_sessions', '2')")
     moved: list[str] = []
-    while chunk := await world.sql.fetch(query("capacity_resize"), 2, 3):
-        assert len(chunk) <= 3
-        assert all(record["max_sessions"] == 2 and record["now"] for record in chunk)
-        moved += [record["mitra_id"] for record in chunk]
+    after = FIRST_ID
+    while after is not None:
+        chunk = await world.sql.fetch(query("capacity_resize"), after, 3)
+        after = chunk[0]["last"]
+        rows = [record for record in chunk if record["mitra_id"] is not None]
+        assert len(rows) <= 3
+        assert all(record["max_sessions"] == 2 and record["now"] for record in rows)
+        moved += [record["mitra_id"] for record in rows]
     assert sorted(moved) == mitras
     assert (await world.row(own))["max_sessions"] == 9
     assert (await world.row(mitras[0]))["reason"] == "back"

@@ -50,7 +50,7 @@ def ago(seconds: float) -> datetime:
 
 
 def store_args() -> list[list[Any]]:
-    return [[ONE], [True], [True], [True], [None], ["c"], ["i"], [None], [None], [None], ["back"], [None], [True]]
+    return [[ONE], [True], [True], [True], [None], ["c"], ["i"], *[[None]] * 4, ["back"], [None], [True]]
 
 
 HOT: dict[str, list[Any]] = {
@@ -61,8 +61,8 @@ HOT: dict[str, list[Any]] = {
     "presence_page": [ONE, 500],
     "presence_known": [[ONE, TWO]],
     "beats_store": [[ONE, TWO], [1.0, 2.0]],
-    "expiry_due": [15.0, 50.0, ["instance_died"], 500],
-    "instance_rows": ["host-7", 500],
+    "expiry_due": [15.0, 50.0, ["instance_died"], 500, False],
+    "instance_rows": ["host-7", 12.0, 500],
     "online_count": [],
     "counts": [60.0],
     "revoked_since": [ago(30)],
@@ -109,7 +109,7 @@ async def scanned(sql: asyncpg.Connection, statement: str, *args: Any) -> set[st
         nodes += node.get("Plans", [])
         if node["Node Type"] == "Seq Scan":
             found.add(node["Relation Name"])
-    return found - {"presence_log_default"}  # which is empty
+    return found - {"presence_log_default", "instances"}  # the one is empty, the other has a handful of rows
 
 
 async def sequential_scans(sql: asyncpg.Connection) -> dict[str, int]:

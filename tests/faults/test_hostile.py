@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import secrets
 import socket
 
 import psutil
+import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.http import protocol
@@ -134,20 +136,78 @@ async def test_a_client_that_goes_away_in_the_middle_of_its_handshake_leaves_not
         assert row["state"] in ("suspect", "offline")
 
 
-async def test_connections_that_are_no_sockets_are_limited_too(database: str, valkey: EmbeddedValkey) -> None:
+async def test_connections_that_say_nothing_are_limited_and_take_nobodys_place(
+    database: str, valkey: EmbeddedValkey
+) -> None:
     async with System(database, valkey.url) as system:
-        process = await system.process(prefix=("prlimit", "--nofile=210"))
-        opened = [await asyncio.open_connection("127.0.0.1", process.served.public_port) for _ in range(150)]
+        process = await system.process(prefix=("prlimit", "--nofile=250"))
+        opened = [await asyncio.open_connection("127.0.0.1", process.served.public_port) for _ in range(300)]
         try:
-            refused = [asyncio.create_task(reader.read()) for reader, _ in opened]
-            answers = await asyncio.wait_for(asyncio.wait(refused, return_when=asyncio.FIRST_COMPLETED), 5)
-            assert all(b'"code":"full"' in task.result() for task in answers[0])
+            ends = [asyncio.create_task(reader.read()) for reader, _ in opened]
+            ended, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+            assert b'"code":"full"' in ended.pop().result()
+            await system.phone(process.served, await system.account())
         finally:
             for _, writer in opened:
                 writer.transport.abort()
-            await asyncio.wait(refused)
+            await asyncio.wait(ends)
 
-        async def serves_again() -> bool:
-            return (await system.http.get(f"{process.served.url}/health")).status_code == 200
 
-        await eventually(serves_again)
+@pytest.mark.parametrize("listener", ["public_port", "internal_port"])
+async def test_a_head_without_end_is_refused(database: str, valkey: EmbeddedValkey, listener: str) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        reader, writer = await asyncio.open_connection("127.0.0.1", getattr(served, listener))
+        writer.write(b"GET /api/beacon HTTP/1.1\r\nHost: h\r\nX-A: ")
+        writer.write(b"a" * 20_000)
+        answer = await asyncio.wait_for(_until_end(reader), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+        assert b'"code":"too_large"' in answer
+        assert (await system.http.get(f"{served.url}/health", headers={"X-A": "a" * 10_000})).status_code == 200
+
+
+async def test_a_body_without_end_is_ended(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.public_port)
+        writer.write(b"GET /api/beacon HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nTrailer: ")
+        answer = asyncio.create_task(_until_end(reader))
+        with contextlib.suppress(OSError):
+            for _ in range(30):
+                writer.write(b"a" * 60_000)
+                await writer.drain()
+        assert await asyncio.wait_for(answer, 5) is not None
+        writer.close()
+
+
+async def test_what_is_not_http_gets_a_problem_document(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.public_port)
+        writer.write(b"GET / HTTP/1.1\r\nbad header\r\n\r\n")
+        answer = await asyncio.wait_for(_until_end(reader), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert b"content-type: application/problem+json" in answer
+
+
+@pytest.mark.parametrize(
+    ("first", "frame"),
+    [(b"", b"\x8a\x80\0\0\0\0"), (b"\x01\x80\0\0\0\0", b"\x00\x80\0\0\0\0")],
+    ids=["pongs", "empty fragments"],
+)
+async def test_a_flood_of_frames_that_make_no_message_is_ended(
+    database: str, valkey: EmbeddedValkey, first: bytes, frame: bytes
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        mitra = await system.account()
+        raw = await raw_socket(served, mitra)
+        try:
+            await asyncio.get_running_loop().sock_sendall(raw, first)
+            await asyncio.wait_for(flood(raw, frame), 10)
+        finally:
+            raw.close()
+        row = await system.becomes(mitra, "suspect")
+        assert row["reason"] == "too_fast"

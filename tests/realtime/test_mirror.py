@@ -109,6 +109,18 @@ async def test_the_mirror_is_warm_only_when_every_live_instance_has_beaten_again
         await eventually(first.node.mirror.counts)
 
 
+async def test_a_mirror_that_was_seeded_for_another_run_is_cold(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        assert served.node is not None
+        await eventually(served.node.mirror.counts)
+        await system.valkey.set("mirror:lease:seed", "somebody else's", px=60_000)  # so that nobody seeds meanwhile
+        await system.valkey.set("mirror:seeded", "0" * 40)
+        assert await served.node.mirror.counts() is None
+        await system.valkey.delete("mirror:lease:seed")
+        await eventually(served.node.mirror.counts)
+
+
 async def test_drift_is_healed_by_the_reseed(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance()

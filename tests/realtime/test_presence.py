@@ -48,6 +48,7 @@ OFFLINE = Row(
     None,
     None,
     None,
+    None,
     0,
     1,
     None,
@@ -63,6 +64,7 @@ ONLINE = replace(
     connection_id="c1",
     instance_id="i1",
     sid=SID,
+    claimed_at=None,
     online_since=NOW - timedelta(minutes=5),
     last_heartbeat_at=NOW - timedelta(seconds=5),
     reason="connected",
@@ -154,10 +156,24 @@ def test_with_no_grace_the_close_itself_is_offline() -> None:
     assert (decision.row.state, decision.row.reason) == (State.OFFLINE, "lost")
 
 
-@pytest.mark.parametrize("row", [replace(ONLINE, connection_id="c2"), replace(ONLINE, instance_id=None)])
-def test_a_close_changes_only_a_row_that_it_still_owns(row: Row) -> None:
-    decision = after(row, Close("c1", True, "goodbye"))
+@pytest.mark.parametrize("close", [Close("c1", True, "goodbye"), Close("c1", False, "lost")])
+def test_a_close_changes_only_a_row_that_it_still_owns(close: Close) -> None:
+    row = replace(ONLINE, connection_id="c2")
+    decision = after(row, close)
     assert (decision.outcome, decision.row) == (Outcome.NOT_OWNER, row)
+
+
+def test_of_one_that_was_taken_for_gone_only_a_goodbye_counts() -> None:
+    assert after(SUSPECT, Close("c1", False, "lost")).outcome is Outcome.NOT_OWNER
+    assert after(SUSPECT, Close("c1", True, "goodbye")).row.state is State.OFFLINE
+
+
+def test_a_claim_that_had_to_wait_gives_way_to_a_newer_owner() -> None:
+    owned = replace(ONLINE, connection_id="c2", claimed_at=NOW - timedelta(seconds=3))
+    claim = Claim("c3", "i1", SID)
+    assert after(owned, claim, ago_s=10).outcome is Outcome.NOT_OWNER
+    assert after(owned, claim, ago_s=3.5).outcome is Outcome.DONE, "so close together, the last one written counts"
+    assert after(replace(owned, instance_id=None), claim, ago_s=10).outcome is Outcome.DONE, "its socket is gone"
 
 
 def test_a_close_keeps_a_suspicion_that_began_earlier() -> None:

@@ -108,6 +108,7 @@ CREATE TABLE mitra_presence (
     connection_id text,
     instance_id text,
     sid uuid,
+    claimed_at timestamptz,
     open_sessions integer NOT NULL DEFAULT 0,
     max_sessions integer NOT NULL DEFAULT 1,
     last_session_at timestamptz,
@@ -269,7 +270,7 @@ END $$;
 -- All columns but last_heartbeat_at: mirrored beats run no trigger.
 CREATE TRIGGER mitra_presence_update BEFORE UPDATE OF
     mitra_id, version, is_active, wants_online, is_online, suspect_since, connection_id, instance_id, sid,
-    open_sessions, max_sessions, last_session_at, online_since, changed_at, reason, actor
+    claimed_at, open_sessions, max_sessions, last_session_at, online_since, changed_at, reason, actor
 ON mitra_presence FOR EACH ROW EXECUTE FUNCTION mitra_presence_update();
 
 -- When a state began, so that a mitra's history sorted by it is in the order in which it happened: an end at the

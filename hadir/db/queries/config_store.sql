@@ -1,3 +1,10 @@
--- Sets one key. $1 key, $2 jsonb value, $3 who
-INSERT INTO app_config (key, value, updated_at, updated_by) VALUES ($1, $2, clock_timestamp(), $3)
-ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at, updated_by = excluded.updated_by
+-- Sets one key, and puts it on record. $1 key, $2 jsonb value, $3 who
+WITH before AS (
+    SELECT value FROM app_config WHERE key = $1
+), stored AS (
+    INSERT INTO app_config (key, value, updated_at, updated_by) VALUES ($1, $2, clock_timestamp(), $3)
+    ON CONFLICT (key) DO UPDATE
+    SET value = excluded.value, updated_at = excluded.updated_at, updated_by = excluded.updated_by
+)
+INSERT INTO audit_log (actor, action, subject, detail)
+SELECT $3, 'config', $1, jsonb_build_object('from', (SELECT value FROM before), 'to', $2::jsonb)

@@ -1,2 +1,4 @@
--- Mitras whose socket an instance holds. $1 instance id, $2 how many at most
-SELECT mitra_id FROM mitra_presence WHERE instance_id = $1 LIMIT $2
+-- Mitras whose socket an instance holds that has been silent. $1 instance id, $2 float8 seconds, $3 how many at most
+SELECT p.mitra_id FROM mitra_presence p JOIN instances i ON i.id = p.instance_id
+WHERE p.instance_id = $1 AND i.beat_at < clock_timestamp() - make_interval(secs => $2::float8)
+LIMIT $3

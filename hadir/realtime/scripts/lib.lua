@@ -50,10 +50,10 @@ end
 
 -- Records a beat at `at` and lets its string expire when the beat becomes stale; never moves time backwards.
 local function beat(heartbeats, available, string_key, id, at, now, stale_ms)
-  redis.call('ZADD', heartbeats, 'GT', at, id)
+  local newer = redis.call('ZADD', heartbeats, 'GT', 'CH', at, id) == 1
   redis.call('ZADD', available, 'XX', 'GT', at, id)
   local until_ms = at + stale_ms
-  if until_ms > now then
+  if newer and until_ms > now then
     redis.call('SET', string_key, iso(at), 'PXAT', string.format('%.0f', until_ms))
   end
 end

@@ -1,0 +1,308 @@
+"""Interleavings that once broke a rule, each forced."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from hadir.errors import PostgresUnavailable
+from hadir.http import internal
+from hadir.realtime import liveness, mirror
+from hadir.realtime.node import Node
+from hadir.realtime.presence import Close
+from tests.support import eventually
+from tests.support.system import FAST, Account, Served, System
+
+CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
+
+
+def node_of(served: Served) -> Node:
+    assert served.node is not None
+    return served.node
+
+
+@asynccontextmanager
+async def row_held(system: System, mitra: Account) -> AsyncIterator[None]:
+    """Another program holds the lock of a mitra's row."""
+    await system.sql.execute("BEGIN")
+    await system.sql.execute("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE", mitra.id)
+    try:
+        yield
+    finally:
+        await system.sql.execute("COMMIT")
+
+
+@asynccontextmanager
+async def cut_off_from_postgres(node: Node) -> AsyncIterator[None]:
+    """This instance alone cannot reach Postgres."""
+    url = node.postgres._url
+    node.postgres._url = "postgresql://hadir@127.0.0.1:1/nobody"
+    node.postgres._mark_lost(OSError("cut off"))
+    try:
+        yield
+    finally:
+        node.postgres._url = url
+
+
+async def open_session(system: System, mitra: Account) -> None:
+    customer = str(uuid.uuid4())
+    await system.sql.execute("INSERT INTO customers (id) VALUES ($1)", customer)
+    await system.sql.execute(
+        "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) VALUES (gen_random_uuid(), $1, $2, 'active')",
+        customer,
+        mitra.id,
+    )
+
+
+async def test_a_row_that_somebody_holds_stops_nobody_else(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        held, other, later = await system.account(), await system.account(), await system.account()
+        await system.phone(served, other)
+        async with row_held(system, held):
+            waiting = asyncio.create_task(system.phone(served, held))
+            await eventually(lambda: node_of(served).registry.of(held.id))
+            phone = await system.phone(served, later)
+            assert phone.hello["state"]["pending"] is False
+            answer = await system.http.post(f"{served.url}/api/mitra/status/offline", headers=other.bearer)
+            assert answer.status_code == 200
+            assert (await waiting).hello["state"]["pending"] is True, "it waits, and says so"
+            answer = await system.http.post(f"{served.url}/api/mitra/status/offline", headers=held.bearer)
+            assert answer.status_code == 503, "who needs that row is told in time"
+            assert node_of(served).postgres.available, "a lock is no outage"
+        await (await waiting).message("sync")
+        await system.becomes(held, "online")
+
+
+async def test_what_changed_while_nobody_led_is_applied_by_the_next_leader(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        node, mitra = node_of(served), await system.account()
+        await system.phone(served, mitra)
+        await system.available(served, 1)
+        await system.sql.execute("UPDATE leases SET holder = 'gone', expires_at = now() + interval '5 s'")
+        await eventually(lambda: not node.liveness.is_leader, 10)
+        await open_session(system, mitra)
+        written = (await system.row(mitra))["changed_at"]
+        await eventually(lambda: node.feed.since is not None and node.feed.since > written, 10)
+        assert not node.liveness.is_leader, "it read the change without leading"
+        await system.available(served, 0, within=12)
+
+
+async def test_a_socket_whose_claim_a_failover_lost_is_told_to_come_again(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        mitra = await system.account()
+        await (await system.phone(served, mitra)).goodbye()
+        old = await system.becomes(mitra, "offline")
+        phone = await system.phone(served, mitra)
+        await system.available(served, 1)
+        await system.sql.execute("SET session_replication_role = replica")
+        await system.sql.execute(
+            "UPDATE mitra_presence SET version = $2, is_online = false, online_since = NULL, connection_id = $3, "
+            "instance_id = NULL, changed_at = $4, reason = $5 WHERE mitra_id = $1",
+            *(mitra.id, old["version"], old["connection_id"], old["changed_at"], old["reason"]),
+        )
+        await system.sql.execute("SET session_replication_role = DEFAULT")
+        await node_of(served).seeder.went_back()
+        assert await phone.ended(within=10) == 1012
+        await system.phone(served, mitra)
+        await system.available(served, 1)
+
+
+async def test_a_claim_that_had_to_wait_does_not_displace_a_newer_login(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        cut_off, served = await system.instance(), await system.instance()
+        mitra = await system.account()
+        again = await system.account(sub=mitra.id)
+        node = node_of(cut_off)
+        async with cut_off_from_postgres(node):
+            old = await system.phone(cut_off, mitra)
+            assert old.hello["state"]["pending"] is True
+            came = time.monotonic()
+            await eventually(lambda: time.monotonic() - came > 1.5)  # so long that it cannot be the network's delay
+            new = await system.phone(served, again)
+        assert await old.ended(within=10) == 4503
+        await node.transitions.join()
+        assert (await new.ask(type="ping"))["type"] == "pong"
+        assert await system.log_of(mitra) == [("online", "connected")]
+
+
+async def test_a_goodbye_after_a_burial_by_mistake_is_a_goodbye(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance(MITRA_OFFLINE_GRACE_SECONDS="30")
+        mitra = await system.account()
+        await system.phone(served, mitra)
+        row = await system.row(mitra)
+        await system.sql.execute(
+            "UPDATE mitra_presence SET version = version + 1, suspect_since = now(), instance_id = NULL, "
+            "reason = 'instance_died' WHERE mitra_id = $1",
+            mitra.id,
+        )
+        close = Close(row["connection_id"], True, "goodbye")
+        await node_of(served).transitions.submit(mitra.id, close)
+        assert await system.state(mitra) == "offline"
+
+
+async def test_beats_that_reach_the_mirror_late_never_shorten_a_life(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        node, mitra = node_of(served), await system.account()
+        phone = await system.phone(served, mitra)
+        key = f"mitra:heartbeat:{mitra.id}"
+        await system.sql.execute("UPDATE mitra_presence SET last_heartbeat_at = now() - interval '30 s'")
+        await phone.ask(type="ping")
+        await eventually(lambda: system.valkey.get(key))
+        before = await system.valkey.get(key)
+        node.mirror._remember([mitra.id])
+        await node.mirror.make_up()
+        assert await system.valkey.get(key) >= before
+        assert await system.valkey.pttl(key) > 50_000
+
+
+async def test_more_than_can_be_remembered_takes_a_seed(database: str, valkey: EmbeddedValkey) -> None:
+    before, mirror.FAILED_MAX = mirror.FAILED_MAX, 0
+    try:
+        async with System(database, valkey.url, CALM) as system:
+            served = await system.instance()
+            mitra = await system.account()
+            await system.phone(served, mitra)
+            await system.valkey.srem("mitras:online", mitra.id)
+            node_of(served).mirror._remember([mitra.id])
+            await eventually(lambda: system.valkey.sismember("mitras:online", mitra.id))
+    finally:
+        mirror.FAILED_MAX = before
+
+
+async def test_what_was_missed_is_remembered_until_it_is_made_up_for(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        node, mitra = node_of(served), await system.account()
+        await system.phone(served, mitra)
+        async with cut_off_from_postgres(node):
+            await system.valkey.srem("mitras:online", mitra.id)
+            node.mirror._remember([mitra.id])
+            with pytest.raises(PostgresUnavailable):
+                await node.mirror.make_up()
+        await eventually(lambda: system.valkey.sismember("mitras:online", mitra.id), 10)
+
+
+async def test_a_stop_that_is_waited_for_leaves_nobody_cold(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, mitra = await system.instance(), await system.account()
+        warm: list[bool] = []
+
+        async def sample() -> None:
+            while True:
+                warm.append(await node_of(served).mirror.counts() is not None)
+                await asyncio.sleep(0.02)
+
+        async with system.running() as other:
+            await eventually(lambda: len(node_of(served).liveness.live_ids()) == 2, 10)
+            await eventually(lambda: node_of(served).mirror.counts())
+            sampling = asyncio.create_task(sample())
+            polling = asyncio.create_task(
+                system.http.get(f"{other.url}/api/mitra/state?wait=25", headers=mitra.bearer, timeout=30)
+            )
+            await eventually(lambda: node_of(other).waiters.of([mitra.id]))
+            await node_of(other).drain()
+            assert (await polling).status_code == 200, "a request that waited has its answer"
+            await node_of(other).liveness.beat()
+        assert await system.sql.fetch("SELECT id FROM instances") == [(node_of(served).id,)]
+        await eventually(lambda: len(node_of(served).liveness.live_ids()) == 1, 10)
+        sampling.cancel()
+        assert all(warm)
+
+
+async def test_an_instance_that_could_not_write_its_closes_is_judged(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        await system.instance()
+        stuck, other = await system.account(), await system.account()
+        async with system.running() as leaves:
+            await system.phone(leaves, stuck)
+            await system.phone(leaves, other)
+            async with row_held(system, stuck):
+                await node_of(leaves).drain()
+        # Its row is still there: the rest is the judgement of any dead instance.
+        assert await system.sql.fetchval("SELECT count(*) FROM instances WHERE id = $1", node_of(leaves).id) == 1
+        await system.becomes(other, "suspect")
+
+
+async def test_a_burial_ends_where_the_instance_beats_again(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        judge, lives = await system.instance(), await system.instance()
+        mitra = await system.account()
+        await system.phone(lives, mitra)
+        await node_of(lives).liveness.beat()
+        await node_of(judge).liveness.beat()
+        instance = next(each for each in node_of(judge).liveness.instances if each.id == node_of(lives).id)
+        await node_of(judge).liveness._bury(instance)
+        assert await system.log_of(mitra) == [("online", "connected")]
+        assert await system.sql.fetchval("SELECT count(*) FROM instances") == 2
+
+
+async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_ever(
+    valkey: EmbeddedValkey, own_postgres: EmbeddedPostgres
+) -> None:
+    short = {**FAST, "MITRA_HEARTBEAT_STALE_SECONDS": "2", "MITRA_HEARTBEAT_INTERVAL_SECONDS": "0.5"}
+    before, liveness.BEAT_S = liveness.BEAT_S, 0.2
+    try:
+        async with System(own_postgres.url, valkey.url, short) as system:
+            served = await system.instance()
+            killed = await system.process()
+            await eventually(lambda: len(node_of(served).liveness.live_ids()) == 2)
+            await eventually(lambda: node_of(served).mirror.counts())
+            own_postgres.kill()
+            await killed.kill()
+            await eventually(lambda: not node_of(served).postgres.available, 10)
+            await eventually(lambda: node_of(served).liveness.live_ids() == [node_of(served).id], 15)
+            await system.available(served, 0, within=5)
+            await own_postgres.start()
+            await eventually(lambda: node_of(served).postgres.available, 10)
+    finally:
+        liveness.BEAT_S = before
+
+
+async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: EmbeddedValkey) -> None:
+    before, internal.RESIZE_AT_ONCE = internal.RESIZE_AT_ONCE, 1
+    try:
+        async with System(database, valkey.url, CALM) as system:
+            served = await system.instance()
+            await system.accounts(20)
+            operator = await system.account("operator")
+            url = f"{served.inner_url}/api/internal/config/max_sessions"
+            answers = await asyncio.gather(
+                *(system.http.put(url, json={"value": value}, headers=operator.bearer) for value in (2, 3, 4))
+            )
+            assert all(answer.status_code == 200 for answer in answers)
+            configured = await system.sql.fetchval("SELECT value FROM app_config WHERE key = 'max_sessions'")
+            held = await system.sql.fetch("SELECT DISTINCT max_sessions FROM mitra_presence")
+            assert [record["max_sessions"] for record in held] == [configured]
+    finally:
+        internal.RESIZE_AT_ONCE = before
+
+
+async def test_a_socket_that_is_claiming_when_the_drain_begins_is_told_to_reconnect(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance(DRAIN_SECONDS="2")
+        node, mitra = node_of(served), await system.account()
+        async with row_held(system, mitra):
+            coming = asyncio.create_task(system.phone(served, mitra))
+            await eventually(lambda: node.registry.of(mitra.id))
+            draining = asyncio.create_task(node.drain())
+            await eventually(lambda: node.registry.of(mitra.id)[0]._unsaid)
+        phone = await coming
+        assert (await phone.message("reconnect"))["reason"] == "restarting"
+        await draining
