@@ -7,6 +7,7 @@ of parent folders.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import pwd
@@ -38,11 +39,19 @@ class ServerFailed(HadirError):
     """An embedded server did not start; the text carries the end of its log."""
 
 
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(count: int = 1) -> int:
+    """The first of so many ports in a row that nobody uses at the moment.
+
+    None of those that the system gives to outgoing connections: such a one may be gone when it is listened on.
+    """
+    outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(10_000, outgoing - count) if outgoing > 12_000 else range(10_000, 60_000)
+    while True:
+        first = secrets.choice(ports)
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 def dies_with_parent(user: pwd.struct_passwd | None = None) -> Callable[[], None]:
@@ -299,6 +308,10 @@ class EmbeddedPostgres(_Server):
                 "UTF8",
                 "--locale",
                 "C",
+                "--locale-provider",
+                "builtin",
+                "--builtin-locale",
+                "C.UTF-8",
                 "--no-sync",
             ],
             capture_output=True,

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hadir.http import beacon, health, internal, mitra_status, problems
-from hadir.http.sockets import MitraSocket
+from hadir.http import beacon, health, internal, mitra_status, mitras, problems, settings
+from hadir.http.sockets import dashboard_socket, mitra_socket
 from hadir.realtime.node import Node
 
 HEALTH = [
@@ -34,7 +34,7 @@ def public(node: Node) -> Starlette:
         Route("/api/mitra/status/online", mitra_status.online, methods=["POST"]),
         Route("/api/mitra/status/offline", mitra_status.offline, methods=["POST"]),
         Route("/api/mitra/state", mitra_status.state),
-        WebSocketRoute("/ws/mitra", MitraSocket(node)),
+        WebSocketRoute("/ws/mitra", mitra_socket(node)),
     ]
     return _application(node, routes, node.config.allowed_origins)
 
@@ -43,16 +43,22 @@ def inner(node: Node) -> Starlette:
     """What operators and the control centre reach; never exposed."""
     routes = [
         *HEALTH,
+        WebSocketRoute("/ws/dashboard", dashboard_socket(node)),
         Route("/metrics", internal.prometheus),
         Route("/api/internal/counts", internal.counts),
         Route("/api/internal/instances", internal.instances),
+        Route("/api/internal/available", mitras.available),
+        Route("/api/internal/mitras", mitras.mitras),
+        Route("/api/internal/mitras/{id}", mitras.mitra),
+        Route("/api/internal/mitras/{id}/history", mitras.history),
         Route("/api/internal/mitras/{id}/activate", internal.activate, methods=["POST"]),
         Route("/api/internal/mitras/{id}/deactivate", internal.deactivate, methods=["POST"]),
         Route("/api/internal/mitras/{id}/offline", internal.take_offline, methods=["POST"]),
         Route("/api/internal/auth-sessions/{sid}/revoke", internal.revoke, methods=["POST"]),
         Route("/api/internal/expiry/release", internal.release_expiry, methods=["POST"]),
-        Route("/api/internal/config/{key}", internal.read_config),
-        Route("/api/internal/config/{key}", internal.write_config, methods=["PUT"]),
+        Route("/api/internal/config", settings.all_keys),
+        Route("/api/internal/config/{key}", settings.one_key),
+        Route("/api/internal/config/{key}", settings.set_key, methods=["PUT"]),
     ]
     return _application(node, routes, ())
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import jwt
 from starlette.requests import HTTPConnection
 
 from hadir.config import Config
-from hadir.errors import Refused
-from hadir.realtime.connection import Login
+from hadir.db.queries import sql
+from hadir.errors import PostgresUnavailable, Refused
 from hadir.realtime.messages import BEARER_SUBPROTOCOL
+from hadir.realtime.node import Node
+from hadir.realtime.peer import Login
 from hadir.realtime.rows import is_uuid
 
 ALGORITHM = "HS256"
 LEEWAY_S = 10
-ROLES = ("mitra", "customer", "operator", "viewer")
+CONTROL_CENTRE = ("operator", "viewer")
+ROLES = ("mitra", "customer", *CONTROL_CENTRE)
 CLAIMS = ["sub", "role", "sid", "exp", "iat"]
 
 
@@ -94,3 +98,26 @@ def require_role(login: Login, roles: Iterable[str]) -> Login:
     if login.role not in roles:
         raise Refused(403, "wrong_role", f"This needs a token of role {' or '.join(roles)}.")
     return login
+
+
+async def reader(node: Node, connection: HTTPConnection) -> Login:
+    """Someone of the control centre. While Postgres is away, the token itself is good enough for reading."""
+    login = require_role(node.sockets.verify(bearer_of(connection)), CONTROL_CENTRE)
+    with suppress(PostgresUnavailable):
+        await _check_session(node, login)
+    return login
+
+
+async def operator(node: Node, connection: HTTPConnection) -> Login:
+    """Someone who may change things."""
+    login = require_role(node.sockets.verify(bearer_of(connection)), CONTROL_CENTRE)
+    if login.role != "operator":
+        raise Refused(403, "viewer", "A viewer may read only; this needs a token of role operator.")
+    await _check_session(node, login)
+    return login
+
+
+async def _check_session(node: Node, login: Login) -> None:
+    valid = await node.postgres.fetchval(sql("session_valid"), login.sid, login.subject_id, login.role)
+    if not valid:
+        raise Refused(401, "revoked", "The token's login (sid) is revoked, expired or unknown.")

@@ -14,9 +14,9 @@ from hadir.errors import Refused, ValkeyUnavailable
 from hadir.http.auth import bearer_of, require_role
 from hadir.http.requests import json_body, json_response, node_of, optional_text
 from hadir.realtime import rows as presence_rows
-from hadir.realtime.connection import Login
 from hadir.realtime.mirror import Beat
 from hadir.realtime.node import Node
+from hadir.realtime.peer import Login
 from hadir.realtime.presence import (
     HTTP_OWNER,
     Event,

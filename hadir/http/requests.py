@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from hadir.errors import Refused
 from hadir.realtime.node import Node
+from hadir.realtime.rows import is_uuid
 
 BODY_MAX = 64 * 1024
 
@@ -60,3 +61,21 @@ def optional_text(fields: dict[str, Any], name: str, *, longest: int = 100) -> s
     if value is None or (isinstance(value, str) and len(value) <= longest):
         return value
     raise Refused(422, "bad_field", f"{name} must be a text of at most {longest} characters.", field=name)
+
+
+def whole(request: Request, name: str, default: int, low: int, high: int) -> int:
+    """A whole number of the query. Raises `Refused` (422)."""
+    asked = request.query_params.get(name)
+    if asked is None:
+        return default
+    if not (asked.isascii() and asked.isdecimal() and len(asked) < 10 and low <= int(asked) <= high):
+        raise Refused(422, "bad_field", f"{name} must be a whole number from {low} to {high}.", field=name)
+    return int(asked)
+
+
+def path_id(request: Request, name: str) -> str:
+    """An id of the path, in lower case. Raises `Refused` (422)."""
+    value = str(request.path_params[name]).lower()
+    if not is_uuid(value):
+        raise Refused(422, "bad_field", f"{name} must be a UUID.", field=name)
+    return value

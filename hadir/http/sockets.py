@@ -1,10 +1,12 @@
-"""`/ws/mitra` as an ASGI application: refusals before the upgrade, then a thin carrier of frames."""
+"""WebSockets as ASGI applications: refusals before the upgrade, then a thin carrier of frames."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import deque
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.types import Message, Receive, Scope, Send
@@ -12,11 +14,11 @@ from starlette.types import Message, Receive, Scope, Send
 from hadir import metrics
 from hadir.errors import HadirError, Refused, StoreUnavailable
 from hadir.http import problems
-from hadir.http.auth import bearer_of
+from hadir.http.auth import CONTROL_CENTRE, bearer_of, reader
 from hadir.http.protocol import EXTENSION, SocketProtocol
-from hadir.realtime.connection import Connection, Login
 from hadir.realtime.messages import SUBPROTOCOL, CloseCode, error
 from hadir.realtime.node import Node
+from hadir.realtime.peer import Peer
 
 OUTBOX_MAX = 256
 CONNECTS_BURST = 20
@@ -67,50 +69,75 @@ class Door:
             self._prune_at = max(1_000, 2 * len(self._paid_until))
 
 
-class MitraSocket:
-    """The ASGI application of mitra sockets."""
+Admit = Callable[[HTTPConnection], Awaitable[Peer]]
+"""Lets a handshake in. Raises `Refused` or `StoreUnavailable`, holding nothing."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._door = Door(node.config.connect_rate_per_s, node.config.max_connections)
+
+class Socket:
+    """The ASGI application of one kind of sockets."""
+
+    def __init__(self, admit: Admit) -> None:
+        self._admit = admit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
         handshake = HTTPConnection(scope)
         try:
-            connection = await self._admit(handshake)
+            peer = await self._admit(handshake)
         except HadirError as problem:
             refusal = problem if isinstance(problem, Refused) else _unavailable(problem)
             metrics.HANDSHAKES_REFUSED.labels(refusal.code).inc()
             await _refuse(handshake, send, refusal)
             return
-        link = AsgiLink(send, connection, scope["extensions"].get(EXTENSION))
+        link = AsgiLink(send, peer, scope["extensions"].get(EXTENSION))
         code: int | None = None
         try:
             await send({"type": "websocket.accept", "subprotocol": _subprotocol(handshake)})
-            connection.start(link)
-            code = await _carry(receive, connection)
+            peer.start(link)
+            code = await _carry(receive, peer)
         finally:
-            connection.ended(code)
+            peer.ended(code)
             await link.finish()
 
-    async def _admit(self, handshake: HTTPConnection) -> Connection:
-        node = self._node
-        if node.sockets.draining or node.state != "ready":
-            raise Refused(503, "draining", "This instance takes no new sockets.", retry_after=1)
+
+def mitra_socket(node: Node) -> Socket:
+    """`/ws/mitra`."""
+    door = Door(node.config.connect_rate_per_s, node.config.max_connections)
+
+    async def admit(handshake: HTTPConnection) -> Peer:
+        _require_ready(node)
         origin = handshake.headers.get("origin")
         if origin is not None and origin not in node.config.allowed_origins:
             raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
-        login = self._verify(handshake)
-        wants_online = _wanted_status(handshake)
-        self._door.enter(login.subject_id, len(node.registry))
-        return await node.sockets.admit(login, wants_online)
-
-    def _verify(self, handshake: HTTPConnection) -> Login:
-        login = self._node.sockets.verify(bearer_of(handshake))
+        login = node.sockets.verify(bearer_of(handshake))
+        if login.role in CONTROL_CENTRE:
+            raise Refused(403, "wrong_role", "This socket needs a token of role mitra.")
         if login.role != "mitra":
             raise Refused(401, "bad_token", "This socket needs a token of role mitra.")
-        return login
+        wants_online = _wanted_status(handshake)
+        door.enter(login.subject_id, len(node.registry))
+        return await node.sockets.admit(login, wants_online)
+
+    return Socket(admit)
+
+
+def dashboard_socket(node: Node) -> Socket:
+    """`/ws/dashboard`, of the internal listener."""
+
+    async def admit(handshake: HTTPConnection) -> Peer:
+        _require_ready(node)
+        origin = handshake.headers.get("origin")
+        own = urlsplit(origin or "").netloc == handshake.headers.get("host")
+        if origin is not None and not own and origin not in node.config.allowed_origins:
+            raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
+        return await node.dashboards.admit(await reader(node, handshake))
+
+    return Socket(admit)
+
+
+def _require_ready(node: Node) -> None:
+    if node.sockets.draining or node.state != "ready":
+        raise Refused(503, "draining", "This instance takes no new sockets.", retry_after=1)
 
 
 def _unavailable(problem: HadirError) -> Refused:
@@ -151,32 +178,36 @@ async def _refuse(handshake: HTTPConnection, send: Send, refusal: Refused) -> No
     await send({"type": "websocket.http.response.body", "body": document})
 
 
-async def _carry(receive: Receive, connection: Connection) -> int | None:
-    """Frames to the connection until there are no more; answers the code of the client's close frame."""
+async def _carry(receive: Receive, peer: Peer) -> int | None:
+    """Frames to the peer's dialogue until there are no more; answers the code of the client's close frame."""
     while True:
         message: Message = await receive()
         if message["type"] == "websocket.disconnect":
             return message.get("code")
         if (text := message.get("text")) is not None:
-            connection.text(text)
+            peer.text(text)
         else:
-            connection.binary()
+            peer.binary()
 
 
 class AsgiLink:
     """What goes out, in order, by a task that exists only while something waits."""
 
-    def __init__(self, send: Send, connection: Connection, protocol: SocketProtocol | None) -> None:
+    def __init__(self, send: Send, peer: Peer, protocol: SocketProtocol | None) -> None:
         self._send = send
-        self._connection = connection
+        self._peer = peer
         self._protocol = protocol
         self._outbox: deque[Message] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
         if protocol is not None:
-            protocol.on_ping = connection.ping
-            protocol.on_frame = connection.frame
-            protocol.on_deaf = lambda: connection.close(CloseCode.SLOW)
+            protocol.on_ping = peer.ping
+            protocol.on_frame = peer.frame
+            protocol.on_deaf = lambda: peer.close(CloseCode.SLOW)
+
+    @property
+    def busy(self) -> bool:
+        return self._writer is not None
 
     def send(self, text: str) -> None:
         if not self._closed:
@@ -193,7 +224,7 @@ class AsgiLink:
         if len(self._outbox) >= OUTBOX_MAX:
             self._closed = True
             self._outbox.clear()
-            self._connection.close(CloseCode.SLOW)
+            self._peer.close(CloseCode.SLOW)
             if self._protocol is not None:
                 self._protocol.abort()
             return
@@ -210,6 +241,8 @@ class AsgiLink:
             self._outbox.clear()
         finally:
             self._writer = None
+        if not self._closed:
+            self._peer.sent()
 
     async def finish(self) -> None:
         """Lets the writer end: with what it has, or because the peer is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,30 +16,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key that operators may set: its type with range, its default, and whether apps are told."""
+    """A key that operators may set: its type with range (a JSON schema), its default, and whether apps are told."""
 
     name: str
     default: Any
-    expected: str
-    fits: Callable[[Any], bool]
+    schema: Mapping[str, Any]
     public: bool
 
+    @property
+    def expected(self) -> str:
+        """What a value must be, for people."""
+        if self.schema["type"] == "integer":
+            return f"a whole number from {self.schema['minimum']} to {self.schema['maximum']}"
+        return f"a text of at most {self.schema['maxLength']} characters"
 
-def _is_whole(value: Any, low: int, high: int) -> bool:
-    return type(value) is int and low <= value <= high
+    def fits(self, value: Any) -> bool:
+        if self.schema["type"] == "integer":
+            return type(value) is int and self.schema["minimum"] <= value <= self.schema["maximum"]
+        # Postgres has no place for NUL in a text.
+        return isinstance(value, str) and len(value) <= self.schema["maxLength"] and "\0" not in value
 
 
 KEYS = {
     key.name: key
     for key in (
-        Key("max_sessions", 1, "a whole number from 1 to 100", lambda v: _is_whole(v, 1, 100), public=False),
-        Key(
-            "app_notice",
-            "",
-            "a text of at most 500 characters",
-            lambda v: isinstance(v, str) and len(v) <= 500,
-            public=True,
-        ),
+        Key("max_sessions", 1, {"type": "integer", "minimum": 1, "maximum": 100}, public=False),
+        Key("app_notice", "", {"type": "string", "maxLength": 500}, public=True),
     )
 }
 

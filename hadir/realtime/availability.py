@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import orjson
 
 from hadir import metrics
@@ -118,6 +119,20 @@ class Availability:
         assert record is not None
         names = ("online", "suspect", "available", "busy", "deactivated")
         return Counts(**{name: record[name] for name in names}, state="rebuilding")
+
+    async def pool(self, limit: int) -> tuple[Sequence[asyncpg.Record], str]:
+        """Rows with names of who can take work, whom to offer first at the head; `live` or `rebuilding` as in counts.
+
+        Raises `PostgresUnavailable`.
+        """
+        try:
+            ids = await self._mirror.pool(limit)
+        except ValkeyUnavailable:
+            ids = None
+        if ids is None:
+            return await self._postgres.fetch(sql("available_pool"), self._postgres_fresh_s, limit), "rebuilding"
+        found = {record["mitra_id"]: record for record in await self._postgres.fetch(sql("mitras_by_id"), ids)}
+        return [found[mitra_id] for mitra_id in ids if mitra_id in found], "live"
 
 
 def iso(when: datetime) -> str:

@@ -1,4 +1,4 @@
-"""One mitra socket's life: claim, register, hello, frames, fenced close. The transport is a `Link`."""
+"""One mitra socket's life: claim, register, hello, frames, fenced close."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from hadir import metrics
 from hadir.config import Config
 from hadir.errors import HadirError, Refused, ValkeyUnavailable
-from hadir.realtime import mitra_session as dialogue
 from hadir.realtime.appconfig import AppConfig
-from hadir.realtime.messages import FRAME_MAX, CloseCode, encode, ending
+from hadir.realtime.dialogue import Dialogue
+from hadir.realtime.messages import MITRA_SENDS, CloseCode, encode, ending
 from hadir.realtime.mirror import Mirror
-from hadir.realtime.mitra_session import MitraSession
+from hadir.realtime.peer import Login, Peer, Verify, greeting_of, new_dialogue, utc_now
 from hadir.realtime.presence import Claim, Close, Outcome, Reclaim, Row, SetStatus, Standing, standing
 from hadir.realtime.registry import Registry
 from hadir.realtime.transitions import Result, Transitions
@@ -27,113 +25,51 @@ from hadir.realtime.transitions import Result, Transitions
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 3.0
-ROTATION_JITTER = 0.1
-RECONNECT_WINDOW_OF_GRACE = 0.5
-"""Apps that lost their socket spread their return over this part of the grace: all are back before it ends."""
 
 
-class Link(Protocol):
-    """What a transport offers: all three return at once; what cannot be sent in time ends as `slow`."""
+class Connection(Peer):
+    """One socket of one mitra, and where it stands by the mitra's row."""
 
-    def send(self, text: str) -> None: ...
+    __slots__ = ("_early", "connection_id", "owner", "reclaiming", "row", "sockets")
 
-    def close(self, code: CloseCode) -> None: ...
+    kind = "mitra"
 
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Who a verified token says is there; `ends_in_s` from now on."""
-
-    subject_id: str
-    role: str
-    sid: str
-    ends_in_s: float
-
-
-class Connection:
-    """One socket of one mitra. Everything that happens to it is a plain call; nothing here waits."""
-
-    __slots__ = (
-        "_early",
-        "_link",
-        "_unsaid",
-        "connection_id",
-        "gone",
-        "mitra_id",
-        "owner",
-        "reclaiming",
-        "row",
-        "session",
-        "sid",
-        "sockets",
-        "was_open",
-    )
-
-    def __init__(self, sockets: MitraSockets, login: Login, session: MitraSession) -> None:
+    def __init__(self, sockets: MitraSockets, login: Login, session: Dialogue) -> None:
+        super().__init__(login, session, sockets.verify)
         self.sockets = sockets
-        self.mitra_id = login.subject_id
-        self.sid = login.sid
         self.connection_id = secrets.token_hex(8)
         self.owner = f"{sockets.instance_id} {self.connection_id}"
-        self.session = session
         self.row: Row | None = None
         """The newest row heard of since the claim; None while the claim is pending."""
         self.reclaiming = False
-        self.gone = False
-        self.was_open = False
-        self._link: Link | None = None
         self._early: Row | None = None
-        self._unsaid: list[str] = []
-        """What was to be said before the transport stood."""
 
-    # from the transport
+    @property
+    def mitra_id(self) -> str:
+        return self.subject_id
 
-    def start(self, link: Link) -> None:
-        """The transport stands: say hello, or what went wrong meanwhile."""
-        self._link = link
-        if self.session.closing is not None:
-            link.close(self.session.closing)
-            return
-        link.send(self.sockets.hello(self))
-        for text in self._unsaid:
-            link.send(text)
-        self._unsaid.clear()
-        self.was_open = True
-        metrics.SOCKET_OPENS.labels("mitra").inc()
+    def hello(self) -> str:
+        common = greeting_of(self.sockets.config, self.session)
+        return encode("hello", connection_id=self.connection_id, **common, state=self.sockets.state_of(self))
 
-    def text(self, frame: str) -> None:
-        now = time.monotonic()
-        self._did(self.session.text(frame, now, utc_now()), now, "text")
+    def send_state(self, re: str | None) -> None:
+        self.send(encode("sync", re=re, server_time=utc_now(), state=self.sockets.state_of(self)))
 
-    def binary(self) -> None:
-        self._act(self.session.binary(time.monotonic()))
+    def change_status(self, online: bool, re: str | None) -> None:
+        self.sockets.change_status(self, online, re)
 
-    def ping(self) -> None:
-        now = time.monotonic()
-        self._did(self.session.ping(now), now, "control")
-
-    def frame(self) -> None:
-        self._act(self.session.frame(time.monotonic()))
+    def beat(self, kind: str) -> None:
+        metrics.BEATS.labels(kind).inc()
+        self.sockets.beaten(self)
 
     def ended(self, code: int | None) -> None:
-        """The socket is gone; `code` is the client's close code, None without one."""
-        self.sockets.ended(self, code)
-
-    # from inside
-
-    def close(self, code: CloseCode) -> None:
-        self._act(self.session.close(code))
-
-    def rotate(self, now: float, after_s: float, reason: str) -> None:
-        self._act(self.session.rotate(now, after_s, reason))
-
-    def tick(self, now: float) -> None:
-        if now >= self.session.next_due:
-            self._act(self.session.tick(now))
+        if not self.gone:
+            super().ended(code)
+            self.sockets.ended(self, code)
 
     def claimed(self, row: Row) -> None:
         """The claim is committed and mirrored; what was heard of the mitra meanwhile counts where it is newer."""
-        told_pending = self.row is None and self._link is not None
+        told_pending = self.row is None and self.started
         self.row = row
         self._stand(standing(row, self.connection_id, self.sid))  # a claim that had to wait may have come too late
         if told_pending:
@@ -168,17 +104,6 @@ class Connection:
         else:
             self.hear(row)
 
-    def revoked(self, sid: str) -> None:
-        if sid == self.sid:
-            self.close(CloseCode.REVOKED)
-
-    def send(self, text: str) -> None:
-        if self._link is not None and self.session.closing is None:
-            self._link.send(text)
-
-    def send_state(self, re: str | None) -> None:
-        self.send(encode("sync", re=re, server_time=utc_now(), state=self.sockets.state_of(self)))
-
     @property
     def wants_online(self) -> bool:
         """Whether its beats belong into the mirror."""
@@ -197,46 +122,6 @@ class Connection:
             case Standing.OWNER:
                 pass
 
-    def _did(self, effects: Sequence[dialogue.Effect], now: float, kind: str) -> None:
-        if self.session.last_beat == now:
-            metrics.BEATS.labels(kind).inc()
-            self.sockets.beaten(self)
-        self._act(effects)
-
-    def _act(self, effects: Sequence[dialogue.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case dialogue.Send(text, error):
-                    if error is not None:
-                        metrics.PROTOCOL_ERRORS.labels(error).inc()
-                    if self._link is not None:
-                        self._link.send(text)
-                    else:
-                        self._unsaid.append(text)
-                case dialogue.Close(code):
-                    if self._link is not None:
-                        self._link.close(code)
-                    self.sockets.ended(self, None)
-                case dialogue.ChangeStatus(online, re):
-                    self.sockets.change_status(self, online, re)
-                case dialogue.RefreshToken(token, re):
-                    self._refresh(token, re)
-                case dialogue.TellState(re):
-                    self.send_state(re)
-
-    def _refresh(self, token: str, re: str | None) -> None:
-        now = time.monotonic()
-        try:
-            login = self.sockets.verify(token)
-        except Refused as refusal:
-            self._act(self.session.refused_token(refusal.detail, re, now))
-            return
-        if (login.subject_id, login.role, login.sid) != (self.mitra_id, "mitra", self.sid):
-            why = "The token must be of the same mitra and the same login (sub, role and sid)."
-            self._act(self.session.refused_token(why, re, now))
-            return
-        self._act(self.session.renewed_token(now + login.ends_in_s, re))
-
 
 class MitraSockets:
     """Opens and ends mitra connections; `draining` refuses new ones."""
@@ -251,7 +136,7 @@ class MitraSockets:
         app_config: AppConfig,
         *,
         postgres_available: Callable[[], bool],
-        verify: Callable[[str], Login],
+        verify: Verify,
     ) -> None:
         self.config = config
         self.instance_id = instance_id
@@ -272,14 +157,7 @@ class MitraSockets:
         `Connection.ended` in the end, whatever happens.
         """
         now = time.monotonic()
-        rotate_in = self.config.socket_max_age_s * (1 + ROTATION_JITTER * (2 * secrets.randbelow(1000) / 999 - 1))
-        session = MitraSession(
-            now,
-            stale_s=self.config.heartbeat_stale_s,
-            token_ends=now + login.ends_in_s,
-            rotate_at=now + rotate_in,
-        )
-        connection = Connection(self, login, session)
+        connection = Connection(self, login, new_dialogue(self.config, login, now, MITRA_SENDS))
         after_outage = not self._postgres_available()
         claim = Claim(connection.connection_id, self.instance_id, login.sid, wants_online, after_outage)
         future = self._transitions.submit(login.subject_id, claim, at=now, durable=True)
@@ -291,7 +169,7 @@ class MitraSockets:
             else:
                 await self._admit_pending(connection, future)
         except BaseException:
-            self.ended(connection, None)
+            connection.ended(None)
             raise
         return connection
 
@@ -336,9 +214,6 @@ class MitraSockets:
 
     def ended(self, connection: Connection, code: int | None) -> None:
         """Removes a connection and enqueues its fenced close: it changes only a row that it still owns."""
-        if connection.gone:
-            return
-        connection.gone = True
         self._registry.remove(connection)
         now = time.monotonic()
         closing = connection.session.closing
@@ -347,9 +222,6 @@ class MitraSockets:
         close = Close(connection.connection_id, offline, reason, beat_age)
         future = self._transitions.submit(connection.mitra_id, close, at=now, durable=True, must=True)
         future.add_done_callback(_heed)
-        if connection.was_open:
-            label = closing if closing is not None else code if code in (1000, 1001) else 1006
-            metrics.SOCKET_CLOSES.labels("mitra", str(int(label))).inc()
 
     def reclaim(self, connections: Iterable[Connection]) -> None:
         """Owners that were taken for gone take their rows back, if they still own them."""
@@ -417,29 +289,6 @@ class MitraSockets:
             "sessions": [],
             "config": self._app_config.public(),
         }
-
-    def hello(self, connection: Connection) -> str:
-        config = self.config
-        return encode(
-            "hello",
-            connection_id=connection.connection_id,
-            heartbeat_interval_s=config.heartbeat_interval_s,
-            stale_after_s=config.heartbeat_stale_s,
-            reconnect_window_s=config.offline_grace_s * RECONNECT_WINDOW_OF_GRACE,
-            server_time=utc_now(),
-            token_ttl_s=max(0, round(connection.session.token_ends - time.monotonic())),
-            limits={
-                "frame_bytes": FRAME_MAX,
-                "frames_per_s": dialogue.FRAMES_PER_S,
-                "frames_burst": dialogue.FRAMES_BURST,
-            },
-            state=self.state_of(connection),
-        )
-
-
-def utc_now() -> str:
-    """Wall-clock time for people and apps; no decision is taken on it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _heed(future: asyncio.Future[Result]) -> None:

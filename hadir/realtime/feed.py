@@ -62,12 +62,18 @@ class Feed:
         """What changed before this, on the store's clock, has been delivered."""
         self._seen: dict[str, Row] = {}
         self._led = False
+        self.on_changed: list[Callable[[Iterable[str]], None]] = []
+        """Hear the ids of all mitras about whom something changed, held here or not."""
+        self.on_revoked: list[Callable[[Iterable[str]], None]] = []
+        """Hear the logins that were revoked."""
 
     # what wakes it
 
     def hear(self, event: BusEvent) -> None:
         match event.type:
             case "presence":
+                for tell in self.on_changed:
+                    tell(event.ids)
                 self.read_again(event.ids)
             case "revoked":
                 self.revoked(event.ids)
@@ -153,7 +159,7 @@ class Feed:
                 break
             cursor, last_id = reading.rows[-1].changed_at, reading.rows[-1].mitra_id
         if leads:
-            self._revoke_rows([(record["id"], record["subject_id"]) for record in revoked])
+            self._revoke_rows([(r["id"], r["subject_id"]) for r in revoked if r["role"] == "mitra"])
         self._seen = fresh
         self._led = leads
         self.since = now
@@ -171,9 +177,13 @@ class Feed:
             for connection in self._registry.of(row.mitra_id):
                 connection.hear(row)
             self._waiters.wake(row.mitra_id)
+        for tell in self.on_changed:
+            tell([row.mitra_id for row in rows])
 
     async def _deliver_revoked(self, revoked: Sequence[tuple[str, str]]) -> None:
         """Their rows first: a deactivation revokes too, and is the truer reason."""
+        for tell in self.on_revoked:
+            tell([sid for sid, _ in revoked])
         held = self._registry.held(subject_id for _, subject_id in revoked)
         if not held:
             return

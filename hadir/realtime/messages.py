@@ -96,10 +96,15 @@ class Sync:
 
 
 ClientMessage = Ping | Status | TokenRefresh | Sync
+DASHBOARD_SENDS = frozenset({"ping", "token.refresh", "sync"})
+MITRA_SENDS = DASHBOARD_SENDS | {"status"}
 
 
-def parse(text: str) -> ClientMessage:
-    """A client's text frame as a message. Raises `WireError` naming what was wrong and what was expected."""
+def parse(text: str, takes: frozenset[str]) -> ClientMessage:
+    """A client's text frame as a message of a type that is taken from it.
+
+    Raises `WireError` naming what was wrong and what was expected.
+    """
     if len(text) > FRAME_MAX or len(text.encode()) > FRAME_MAX:
         raise WireError("too_large", f"A frame may have at most {FRAME_MAX} bytes.")
     try:
@@ -110,6 +115,9 @@ def parse(text: str) -> ClientMessage:
         raise WireError("not_an_object", "A frame must be one JSON object; this one is other JSON.")
     message_id = _id(fields)
     kind = fields.get("type")
+    if isinstance(kind, str) and kind not in takes:
+        why = f"The type is none that this socket takes: {', '.join(sorted(takes))}."
+        raise WireError("unknown_type", why, field="type", re=message_id)
     match kind:
         case "ping":
             return Ping(message_id)
@@ -119,8 +127,6 @@ def parse(text: str) -> ClientMessage:
             return TokenRefresh(message_id, _field(fields, "token", str, "a string"))
         case "sync":
             return Sync(message_id)
-        case str():
-            raise WireError("unknown_type", "The type is not one a mitra may send.", field="type", re=message_id)
         case _:
             raise WireError("bad_field", "type must be a string.", field="type", re=message_id)
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from hadir import metrics
@@ -22,6 +23,8 @@ ROWS_PER_SCRIPT = 100
 BEATS_PER_SCRIPT = 500
 FAILED_MAX = 10_000
 MAKE_UP_AT_ONCE = 1_000
+QUEUE_LOOK = 20_000
+"""How far down the queue somebody fresh is looked for."""
 NO_OWNER = ""
 NO_TOKEN = ""
 T = TypeVar("T")
@@ -252,6 +255,25 @@ class Mirror:
         answer: list[Any] | None = await self._valkey.run("counts", keys, [self._stale_ms, ttl_ms, max_age])
         metrics.MIRROR_WARM.set(answer is not None)
         return answer
+
+    async def pool(self, limit: int) -> list[str] | None:
+        """Ids of who can take work, in the order of the queue; None while cold. Raises `ValkeyUnavailable`."""
+        names = self._keys
+        keys = [names.seeded, names.available, names.queue]
+        keys += [names.instance(instance_id) for instance_id in self._live_instances()]
+        found: list[str] | None = await self._valkey.run("pool", keys, [self._stale_ms, limit, QUEUE_LOOK])
+        return found
+
+    async def last_beats(self, mitra_ids: Sequence[str]) -> dict[str, datetime]:
+        """When each of them, where it is held as online, beat last. Raises `ValkeyUnavailable`."""
+        if not mitra_ids:
+            return {}
+        scores = await self._valkey.command("ZMSCORE", self._keys.heartbeats, *mitra_ids)
+        return {
+            mitra_id: datetime.fromtimestamp(float(score) / 1000, UTC)
+            for mitra_id, score in zip(mitra_ids, scores, strict=True)
+            if score is not None
+        }
 
     async def is_deactivated(self, mitra_id: str) -> bool | None:
         """What a warm mirror says; None while it is cold. Raises `ValkeyUnavailable`."""

@@ -21,13 +21,15 @@ from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.availability import Availability
 from hadir.realtime.bus import Bus, BusEvent
 from hadir.realtime.census import answer_census
-from hadir.realtime.connection import Login, MitraSockets
+from hadir.realtime.connection import MitraSockets
+from hadir.realtime.dashboards import Dashboards
 from hadir.realtime.feed import Feed
 from hadir.realtime.heartbeats import Heartbeats
 from hadir.realtime.keys import Keys
 from hadir.realtime.liveness import Liveness
 from hadir.realtime.messages import CloseCode, encode
 from hadir.realtime.mirror import Mirror
+from hadir.realtime.peer import Peer, Verify
 from hadir.realtime.presence import Row, Rules
 from hadir.realtime.registry import Registry
 from hadir.realtime.seeding import Seeder
@@ -50,7 +52,7 @@ RESTART_S = 1.0
 class Node:
     """One instance's realtime half. `async with` starts it; `drain` then exit stops it."""
 
-    def __init__(self, config: Config, verify: Callable[[str], Login]) -> None:
+    def __init__(self, config: Config, verify: Verify) -> None:
         self.config = config
         self.id = f"{config.instance_name}-{secrets.token_hex(4)}"
         self.state = "starting"
@@ -125,6 +127,15 @@ class Node:
             bus_up=lambda: self.bus.up,
             is_leader=lambda: self.liveness.is_leader,
         )
+        self.dashboards = Dashboards(
+            config,
+            self.id,
+            self.postgres,
+            self.availability,
+            verify=verify,
+            connected=self.connected,
+            instances=lambda: self.liveness.instances,
+        )
         self.sweeps = Sweeps(
             config,
             self.postgres,
@@ -140,6 +151,8 @@ class Node:
         """Who hears of what."""
         self.sockets.beaten = self.heartbeats.note
         self.transitions.on_rows.append(self.rows_changed)
+        self.feed.on_changed.append(self.dashboards.changed)
+        self.feed.on_revoked.append(self.dashboards.revoked)
         self.valkey.on_lost.append(self.heartbeats.valkey_lost)
         self.valkey.on_back.append(self._valkey_back)
         self.postgres.on_back.append(self.feed.gap)
@@ -180,7 +193,7 @@ class Node:
         """Postgres → Valkey → seed → subscribe. Without Postgres it goes on trying, and says so."""
         if not await _within(STORES_WAIT_S, lambda: self.postgres.available) or not await self._has_schema():
             log.warning("node.waits_for_postgres")
-        for run in (self.seeder.run, self.heartbeats.run, self.bus.run, self.feed.run, self._tick):
+        for run in (self.seeder.run, self.heartbeats.run, self.bus.run, self.feed.run, self.dashboards.run, self._tick):
             self._supervise(run)
         if await _within(STORES_WAIT_S if self.postgres.available else 0.1, lambda: self.valkey.available):
             await _within(SEED_WAIT_S, lambda: self.heartbeats.leased_since is not None)
@@ -255,8 +268,12 @@ class Node:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
             metrics.LOOP_LAG_SECONDS.observe(max(0.0, now - due))
-            for connection in self.registry:
-                connection.tick(now)
+            for peer in self._peers():
+                peer.tick(now)
+
+    def _peers(self) -> list[Peer]:
+        """All sockets of this instance."""
+        return [*self.registry, *self.dashboards]
 
     # what happens
 
@@ -307,8 +324,8 @@ class Node:
         await self._try(self.liveness.beat())
         await self._rotate_all(started)
         await _within(max(0.0, started + self.config.drain_s - time.monotonic()), lambda: len(self.registry) == 0)
-        for connection in self.registry:
-            connection.close(CloseCode.RESTARTING)
+        for peer in self._peers():
+            peer.close(CloseCode.RESTARTING)
         self.waiters.wake_all()
         written = await self._try(asyncio.wait_for(self.transitions.join(), FLUSH_WAIT_S))
         await self._try(self.heartbeats.flush())
@@ -318,7 +335,7 @@ class Node:
         log.info("node.drained", extra={"seconds": round(time.monotonic() - started, 1)})
 
     async def _rotate_all(self, started: float) -> None:
-        waiting = list(self.registry)
+        waiting = self._peers()
         total = len(waiting)
         while waiting:
             elapsed = time.monotonic() - started

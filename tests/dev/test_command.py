@@ -26,19 +26,6 @@ READY_S = 15.0
 LAST_LINE = "-m hadir token"
 
 
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row."""
-    while True:
-        first = free_port()
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first
-
-
 async def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
     """The exit code of a `hadir` command and all that it said."""
     process = await asyncio.create_subprocess_exec(
@@ -87,7 +74,7 @@ class Dev:
 @asynccontextmanager
 async def dev(folder: Path, *arguments: str) -> AsyncIterator[Dev]:
     """Ready; told to end at the end, so that its folder goes too."""
-    output, port = folder / "output", free_ports(4)
+    output, port = folder / "output", free_port(4)
     command = [sys.executable, "-m", "hadir", "dev", "--port", str(port), *arguments]
     with output.open("wb") as file:
         process = subprocess.Popen(  # noqa: ASYNC220 - from the thread whose end it must not outlive
@@ -154,7 +141,7 @@ async def _use_and_kill(tmp_path: Path, folder: Path) -> None:
 
 async def test_a_taken_port_is_one_sentence() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", free_ports(2)))
+        taken.bind(("127.0.0.1", free_port(2)))
         taken.listen()
         port = taken.getsockname()[1]
         code, said = await run("dev", "--port", str(port))

@@ -12,7 +12,7 @@ import pytest
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.errors import PostgresUnavailable
-from hadir.http import internal
+from hadir.http import settings
 from hadir.realtime import liveness, mirror
 from hadir.realtime.node import Node
 from hadir.realtime.presence import Close
@@ -274,7 +274,7 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
 
 
 async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: EmbeddedValkey) -> None:
-    before, internal.RESIZE_AT_ONCE = internal.RESIZE_AT_ONCE, 1
+    before, settings.RESIZE_AT_ONCE = settings.RESIZE_AT_ONCE, 1
     try:
         async with System(database, valkey.url, CALM) as system:
             served = await system.instance()
@@ -289,7 +289,7 @@ async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: 
             held = await system.sql.fetch("SELECT DISTINCT max_sessions FROM mitra_presence")
             assert [record["max_sessions"] for record in held] == [configured]
     finally:
-        internal.RESIZE_AT_ONCE = before
+        settings.RESIZE_AT_ONCE = before
 
 
 async def test_a_socket_that_is_claiming_when_the_drain_begins_is_told_to_reconnect(

@@ -1,4 +1,4 @@
-"""A mitra socket's dialogue as a value: frames and time go in, what to send and do comes out.
+"""A socket's dialogue as a value: frames and time go in, what to send and do comes out.
 
 It knows no socket, store or clock. Times are monotonic seconds that the caller reads once per event.
 """
@@ -71,7 +71,7 @@ class TellState:
 Effect = Send | Close | ChangeStatus | RefreshToken | TellState
 
 
-class MitraSession:
+class Dialogue:
     """One connection's budget, errors, deadlines and rotation.
 
     Every frame that is within the budget, whole and of the protocol is a beat, whatever it says; so is a
@@ -86,13 +86,17 @@ class MitraSession:
         "_reconnect_by",
         "_rotate_at",
         "_stale_s",
+        "_takes",
         "closing",
         "last_beat",
         "next_due",
         "token_ends",
     )
 
-    def __init__(self, now: float, *, stale_s: float, token_ends: float, rotate_at: float) -> None:
+    def __init__(
+        self, now: float, *, takes: frozenset[str], stale_s: float, token_ends: float, rotate_at: float
+    ) -> None:
+        self._takes = takes
         self._stale_s = stale_s
         self._rotate_at = rotate_at
         self._reconnect_by: float | None = None
@@ -111,7 +115,7 @@ class MitraSession:
             return refused
         self.last_beat = now
         try:
-            message = parse(frame)
+            message = parse(frame, self._takes)
         except WireError as problem:
             return self._complain(problem, now)
         match message:

@@ -1,0 +1,225 @@
+"""`/api/internal/mitras…` and `/api/internal/available`: who they are, how they stand, and why."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir.db.queries import sql
+from hadir.errors import Refused, ValkeyUnavailable
+from hadir.http.auth import reader
+from hadir.http.requests import json_response, node_of, path_id, whole
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.node import Node
+from hadir.realtime.presence import State
+
+LIMIT_MAX = 200
+LIMIT = 50
+SEARCH_MAX = 100
+POOL_MAX = 1_000
+LOGINS_MAX = 20
+ID_PREFIX = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}")
+"""What is searched as the beginning of an id; anything else is the beginning of a name."""
+STATES: Mapping[str, str] = {
+    "online": "p.is_online AND p.suspect_since IS NULL",
+    "suspect": "p.suspect_since IS NOT NULL",
+    "offline": "NOT p.is_online",
+    "available": "p.is_online AND p.suspect_since IS NULL AND p.open_sessions < p.max_sessions",
+    "busy": "p.is_online AND p.suspect_since IS NULL AND p.open_sessions >= p.max_sessions",
+    "deactivated": "NOT p.is_active",
+}
+"""The state filters, as conditions on `mitra_presence p`."""
+ANY = "true"
+MAX_ID = 2**128 - 1
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+async def mitras(request: Request) -> Response:
+    """A page of mitras: by name where one is searched for, else by id. `next` is the cursor of the following page."""
+    node = node_of(request)
+    await reader(node, request)
+    search, condition = _search(request), _condition(request)
+    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+    if search and not _is_id(search):
+        cursor = _cursor(request, ("name_key", "mitra_id"))
+        after = [cursor["name_key"], cursor["mitra_id"]] if cursor else ["", presence_rows.FIRST_ID]
+        records = await node.postgres.fetch(by_name(condition), search, *after, limit + 1)
+        position = ["name_key", "mitra_id"]
+    else:
+        cursor = _cursor(request, ("mitra_id",))
+        first, last = _id_range(search)
+        after_id = UUID(cursor["mitra_id"]).int if cursor else -1
+        first_id = str(UUID(int=min(max(first.int, after_id + 1), MAX_ID)))
+        records = await node.postgres.fetch(by_id(condition), first_id, str(last), limit + 1)
+        position = ["mitra_id"]
+    page = records[:limit]
+    following = _pack({name: page[-1][name] for name in position}) if len(records) > limit else None
+    return json_response({"mitras": await listed(node, page), "next": following})
+
+
+def by_id(condition: str) -> str:
+    return sql("mitras_page").replace("{state}", condition)
+
+
+def by_name(condition: str) -> str:
+    return sql("mitras_named").replace("{state}", condition)
+
+
+async def mitra(request: Request) -> Response:
+    """One mitra, whole: its row, its last beat, its logins, its open sessions."""
+    node, mitra_id = node_of(request), path_id(request, "id")
+    await reader(node, request)
+    record = await node.postgres.fetchrow(sql("mitras_by_id"), [mitra_id])
+    if record is None:
+        raise unknown_mitra()
+    found = (await listed(node, [record]))[0]
+    logins = await node.postgres.fetch(sql("mitra_logins"), mitra_id, LOGINS_MAX)
+    sessions = await node.postgres.fetch(sql("mitra_sessions"), mitra_id)
+    row = presence_rows.row_of(record)
+    return json_response(
+        {
+            **found,
+            "created_at": record["created_at"],
+            "version": row.version,
+            "connection_id": row.connection_id,
+            "instance_id": row.instance_id,
+            "sid": row.sid,
+            "claimed_at": row.claimed_at,
+            "last_session_at": row.last_session_at,
+            "logins": [dict(each) for each in logins],
+            "sessions": [dict(each) for each in sessions],
+        }
+    )
+
+
+async def history(request: Request) -> Response:
+    """Why it was what it was: the lines of `presence_log`, newest first."""
+    node, mitra_id = node_of(request), path_id(request, "id")
+    await reader(node, request)
+    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+    cursor = _cursor(request, ("at", "recorded_at"))
+    before = [_time(cursor[name]) for name in ("at", "recorded_at")] if cursor else [LATEST, LATEST]
+    records = await node.postgres.fetch(sql("mitra_history"), mitra_id, *before, limit + 1)
+    if not records and not (await presence_rows.read(node.postgres, [mitra_id])).rows:
+        raise unknown_mitra()
+    page, following = records[:limit], None
+    if len(records) > limit:
+        following = _pack({name: page[-1][name].isoformat() for name in ("at", "recorded_at")})
+    return json_response({"changes": [dict(record) for record in page], "next": following})
+
+
+async def available(request: Request) -> Response:
+    """The pool in the order in which it is offered work; `state` says whether the mirror or Postgres told."""
+    node = node_of(request)
+    await reader(node, request)
+    limit = whole(request, "limit", LIMIT, 1, POOL_MAX)
+    records, state = await node.availability.pool(limit)
+    return json_response({"mitras": await listed(node, records), "state": state})
+
+
+async def listed(node: Node, records: Sequence[asyncpg.Record]) -> list[dict[str, Any]]:
+    """Mitras as lists show them; the last beat is the mirror's where it can be asked."""
+    rows = [presence_rows.row_of(record) for record in records]
+    beats: dict[str, datetime] = {}
+    with suppress(ValkeyUnavailable):  # else Postgres has heard of them, a little late
+        beats = await node.mirror.last_beats([row.mitra_id for row in rows])
+    return [
+        {
+            "id": row.mitra_id,
+            "display_name": record["display_name"],
+            "state": row.state.value,
+            "is_active": row.is_active,
+            "wants_online": row.wants_online,
+            "reason": row.reason,
+            "actor": row.actor,
+            "changed_at": row.changed_at,
+            "online_since": row.online_since,
+            "suspect_since": row.suspect_since,
+            "last_heartbeat_at": beats.get(row.mitra_id, row.last_heartbeat_at),
+            "open_sessions": row.open_sessions,
+            "max_sessions": row.max_sessions,
+            "has_capacity": row.state is State.ONLINE and row.has_capacity,
+        }
+        for row, record in zip(rows, records, strict=True)
+    ]
+
+
+def unknown_mitra() -> Refused:
+    return Refused(404, "unknown_mitra", "There is no mitra with this id.")
+
+
+def _search(request: Request) -> str:
+    search = request.query_params.get("q", "").strip()
+    if len(search) > SEARCH_MAX or "\0" in search:
+        raise Refused(422, "bad_field", f"q must be a text of at most {SEARCH_MAX} characters.", field="q")
+    return search
+
+
+def _condition(request: Request) -> str:
+    state = request.query_params.get("state")
+    if state is None:
+        return ANY
+    if state not in STATES:
+        raise Refused(422, "bad_field", f"state must be one of {', '.join(STATES)}.", field="state")
+    return STATES[state]
+
+
+def _is_id(search: str) -> bool:
+    return ID_PREFIX.fullmatch(search.lower()) is not None
+
+
+def _id_range(prefix: str) -> tuple[UUID, UUID]:
+    """The first and the last id that begin so."""
+    digits = prefix.lower().replace("-", "")[:32]
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+
+
+def _pack(position: Mapping[str, str]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
+
+
+def _cursor(request: Request, fields: Sequence[str]) -> dict[str, str] | None:
+    """The position that `next` gave. Raises `Refused` (422) for anything else."""
+    packed = request.query_params.get("cursor")
+    if packed is None:
+        return None
+    try:
+        position = orjson.loads(base64.b64decode(packed + "=" * (-len(packed) % 4), altchars="-_", validate=True))
+        fits = list(position) == list(fields) and all(isinstance(value, str) for value in position.values())
+        if not fits or "\0" in "".join(position.values()):
+            raise ValueError(position)
+        for name, value in position.items():
+            CURSOR_CHECKS[name](value)
+    except (ValueError, TypeError, AttributeError):
+        raise Refused(422, "bad_cursor", "cursor must be what `next` of this list said.", field="cursor") from None
+    return dict(position)
+
+
+def _uuid(text: str) -> None:
+    if not presence_rows.is_uuid(text):
+        raise ValueError(text)
+
+
+def _time(text: str) -> datetime:
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        raise ValueError(text)
+    return when
+
+
+CURSOR_CHECKS: Mapping[str, Callable[[str], object]] = {
+    "name_key": str,
+    "mitra_id": _uuid,
+    "at": _time,
+    "recorded_at": _time,
+}

@@ -1,0 +1,73 @@
+"""`/api/internal/config…`: what operators set while everything runs, typed, and on record."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir.db.queries import sql
+from hadir.errors import Refused
+from hadir.http.auth import operator, reader
+from hadir.http.requests import json_body, json_response, node_of
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.appconfig import KEYS, Key, known
+from hadir.realtime.node import Node
+
+HISTORY_MAX = 50
+RESIZE_AT_ONCE = 500
+
+
+async def all_keys(request: Request) -> Response:
+    node = node_of(request)
+    await reader(node, request)
+    return json_response({"config": [_described(node, key) for key in KEYS.values()]})
+
+
+async def one_key(request: Request) -> Response:
+    """A key with its last changes."""
+    node, key = node_of(request), known(request.path_params["key"])
+    await reader(node, request)
+    changes = await node.postgres.fetch(sql("config_history"), key.name, HISTORY_MAX)
+    return json_response(_described(node, key) | {"changes": [dict(change) for change in changes]})
+
+
+async def set_key(request: Request) -> Response:
+    """Sets a key; a new `max_sessions` moves every mitra that has no capacity of its own, and says how many."""
+    node = node_of(request)
+    who = await operator(node, request)
+    key, fields = known(request.path_params["key"]), await json_body(request)
+    if "value" not in fields:
+        raise Refused(422, "bad_field", "The body must be an object with the field value.", field="value")
+    await node.app_config.store(key.name, fields["value"], who.subject_id)
+    node.bus.publish("config")
+    moved = await _resize(node) if key.name == "max_sessions" else 0
+    return json_response(_described(node, key) | {"moved": moved})
+
+
+def _described(node: Node, key: Key) -> dict[str, Any]:
+    return {
+        "key": key.name,
+        "value": node.app_config[key.name],
+        "default": key.default,
+        "expected": key.expected,
+        "schema": key.schema,
+        "public": key.public,
+    }
+
+
+async def _resize(node: Node) -> int:
+    """Moves who follows the default, a chunk at a time; the statement reads it anew, so that two of us agree."""
+    moved, after = 0, presence_rows.FIRST_ID
+    while True:
+        at = time.monotonic()
+        records = await node.postgres.fetch(sql("capacity_resize"), after, RESIZE_AT_ONCE)
+        reading = presence_rows.reading_of([each for each in records if each["mitra_id"] is not None], at)
+        moved += len(reading.rows)
+        await node.mirror.apply(reading)
+        node.rows_changed(reading.rows)
+        after = records[0]["last"]
+        if after is None:
+            return moved
