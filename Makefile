@@ -2,6 +2,7 @@
 # make test    every test                                         (make test ARGS="tests/db -k deadlock")
 # make check   format, lint, types, import arrows
 # make broken  breaks the code, one rule at a time, and sees its test fail
+# make docs    writes docs/openapi.json and docs/asyncapi.json
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install broken
+.PHONY: dev test check format lock install broken docs
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -23,9 +24,14 @@ check: install
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || (cat $(VENV)/imports.txt; exit 1)
+	@$(BIN)/hadolint deploy/Dockerfile
+	@$(BIN)/yamllint --strict --config-file deploy/.yamllint.yaml deploy
 
 broken: install
 	@$(BIN)/python -m tests.broken $(ARGS)
+
+docs: install
+	@$(BIN)/python -m hadir.http.openapi docs
 
 format: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
