@@ -29,6 +29,7 @@ LIFE, MIRROR, SWEEPS, HTTP = (f"tests/{name}.py" for name in (
 PRESENCE, DISPLACED, PROTOCOL = (f"tests/realtime/test_{name}.py" for name in ("presence", "displacement", "protocol"))
 AWAY, HOSTILE, LOAD, RACES = (
     f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
+BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 
 PAIRS = [
@@ -50,7 +51,8 @@ PAIRS = [
     Pair("R4 a loss is not", f"{RT}/presence.py",
          "if event.offline or rules.grace(event.reason) <= timedelta():", "if True:",
          f"{LIFE}::test_a_lost_connection_is_suspect_then_offline"),
-    Pair("R4 displacement is told", f"{RT}/connection.py", "                self.close(code)", "                pass",
+    Pair("R4 displacement is told", f"{RT}/connection.py",
+         "                self.close(CloseCode.SUPERSEDED)", "                pass",
          f"{DISPLACED}::test_the_same_login_on_another_instance_supersedes"),
     Pair("R5 hold", f"{RT}/presence.py", "return online >= floor and due > online * max_fraction", "return False",
          f"{SWEEPS}::test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go"),
@@ -93,8 +95,8 @@ PAIRS = [
     Pair("R11 a drain is a rotation", f"{RT}/node.py", "        await self._rotate_all(started)\n",
          "        for each in self.registry:\n            each.close(CloseCode.RESTARTING)\n",
          f"{LOAD}::test_a_rolling_restart"),
-    Pair("R12 a deaf flood", "hadir/http/protocol.py", "if self.transport.get_write_buffer_size() > WRITE_BUFFER_MAX:",
-         "if False:",
+    Pair("R12 a deaf flood", "hadir/http/protocol.py", "            if self._late > LATE_MAX:",
+         "            if False:",
          f"{HOSTILE}::test_a_flood_of_pings_by_a_reader_that_does_not_read_is_ended_and_grows_nothing"),
     Pair("R12 too many frames", f"{RT}/dialogue.py", "if self._frames_left >= 0.0:", "if True:",
          f"{PROTOCOL}::test_too_many_frames_are_refused_then_end_the_socket"),
@@ -142,13 +144,27 @@ PAIRS = [
     Pair("R11 who has left stays away", f"{RT}/liveness.py",
          "        if self._left:\n            return", "        pass",
          f"{RACES}::test_a_stop_that_is_waited_for_leaves_nobody_cold"),
-    Pair("R11 a drain finds those that claim", f"{RT}/connection.py", "self._unsaid.append(text)", "pass",
+    Pair("R11 a drain finds those that claim", f"{RT}/peer.py", "self._unsaid.append(text)", "pass",
          f"{RACES}::test_a_socket_that_is_claiming_when_the_drain_begins_is_told_to_reconnect"),
     Pair("R12 heads end", "hadir/http/protocol.py", "if self._size > HEAD_MAX:", "if False:",
          f"{HOSTILE}::test_a_head_without_end_is_refused"),
     Pair("R12 pongs and fragments", "hadir/http/protocol.py", "        if told is not None:\n            told()",
          "        if told is not None:\n            (told is self.on_ping) and told()",
          f"{HOSTILE}::test_a_flood_of_frames_that_make_no_message_is_ended"),
+    Pair("dashboards: each change once", f"{RT}/dashboards.py", "if self._told.get(row.mitra_id, 0) < row.version:",
+         "if True:", f"{BOARD}::test_changes_on_any_instance_are_told_on_every_other"),
+    Pair("dashboards: two frames a second", f"{RT}/dashboards.py", "FRAME_S = 0.5", "FRAME_S = 0.0",
+         f"{BOARD}::test_frames_are_at_most_two_a_second"),
+    Pair("dashboards: conflated", f"{RT}/dashboards.py", "if dashboard.missed is None and not dashboard.busy:",
+         "if True:", f"{BOARD}::test_a_dashboard_that_does_not_read_is_conflated_and_catches_up"),
+    Pair("dashboards: bounded lists", f"{RT}/dashboards.py", "list(pending)[:LISTED_MAX]", "list(pending)",
+         f"{BOARD}::test_many_changes_at_once_are_listed_up_to_a_bound_and_counted_beyond"),
+    Pair("dashboards: revoked", f"{RT}/dashboards.py", "            if dashboard.sid in gone:", "            if False:",
+         f"{BOARD}::test_a_login_that_is_revoked_ends_its_dashboards_everywhere"),
+    Pair("mitras: pages without a gap", "hadir/http/mitras.py", "after_id + 1", "after_id + 2**125",
+         f"{LOOKUP}::test_pages_follow_each_other_without_gap_or_repetition_while_rows_come_and_go"),
+    Pair("config: on record", "hadir/db/queries/config_store.sql", "(SELECT value FROM before)", "NULL::jsonb",
+         f"{LOOKUP}::test_configuration_is_typed_and_every_change_is_on_record"),
     Pair("the seed's keys", f"{RT}/scripts/apply.lua", "if open > 0 then redis.call('SET', capacity_key, open)",
          "if open > 1 then redis.call('SET', capacity_key, open)",
          f"{MIRROR}::test_the_seeds_keys_alone_find_exactly_the_available_at_every_step_of_a_random_walk"),

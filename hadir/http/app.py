@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hadir.http import beacon, health, internal, mitra_status, mitras, problems, settings
+from hadir.http import beacon, health, internal, mitra_status, mitras, openapi, problems, settings
+from hadir.http.openapi_operations import INTERNAL, PUBLIC
 from hadir.http.sockets import dashboard_socket, mitra_socket
 from hadir.realtime.node import Node
 
@@ -29,6 +30,7 @@ def public(node: Node) -> Starlette:
     """What apps and customers reach."""
     routes = [
         *HEALTH,
+        Route("/openapi.json", openapi.served(PUBLIC)),
         Route("/api/beacon", beacon.beacon),
         Route("/api/mitra/status/heartbeat", mitra_status.heartbeat, methods=["POST"]),
         Route("/api/mitra/status/online", mitra_status.online, methods=["POST"]),
@@ -43,6 +45,7 @@ def inner(node: Node) -> Starlette:
     """What operators and the control centre reach; never exposed."""
     routes = [
         *HEALTH,
+        Route("/openapi.json", openapi.served(INTERNAL)),
         WebSocketRoute("/ws/dashboard", dashboard_socket(node)),
         Route("/metrics", internal.prometheus),
         Route("/api/internal/counts", internal.counts),
@@ -57,8 +60,7 @@ def inner(node: Node) -> Starlette:
         Route("/api/internal/auth-sessions/{sid}/revoke", internal.revoke, methods=["POST"]),
         Route("/api/internal/expiry/release", internal.release_expiry, methods=["POST"]),
         Route("/api/internal/config", settings.all_keys),
-        Route("/api/internal/config/{key}", settings.one_key),
-        Route("/api/internal/config/{key}", settings.set_key, methods=["PUT"]),
+        Route("/api/internal/config/{key}", settings.key, methods=["GET", "PUT"]),
     ]
     return _application(node, routes, ())
 

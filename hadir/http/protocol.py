@@ -30,7 +30,6 @@ EARLY_FRAMES_MAX = 100
 LATE_MAX = 32 * 1024
 """Bytes that are still read after our close frame, for the peer's."""
 WRITE_BUFFER = 64 * 1024
-WRITE_BUFFER_MAX = 256 * 1024
 DEAF_S = 10.0
 EXTENSION = "hadir.socket"
 
@@ -164,8 +163,6 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def handle_ping(self) -> None:
         super().handle_ping()
         self._tell(self.on_ping)
-        if self.transport.get_write_buffer_size() > WRITE_BUFFER_MAX:
-            self._give_up()
 
     def handle_pong(self, event: Frame) -> None:
         super().handle_pong(event)

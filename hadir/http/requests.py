@@ -13,6 +13,7 @@ from hadir.realtime.node import Node
 from hadir.realtime.rows import is_uuid
 
 BODY_MAX = 64 * 1024
+TEXT_MAX = 100
 
 
 def node_of(request: Request) -> Node:
@@ -55,7 +56,7 @@ async def _limited_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def optional_text(fields: dict[str, Any], name: str, *, longest: int = 100) -> str | None:
+def optional_text(fields: dict[str, Any], name: str, *, longest: int = TEXT_MAX) -> str | None:
     """A field that may be absent. Raises `Refused` (422) when it is no text of a sensible length."""
     value = fields.get(name)
     if value is None or (isinstance(value, str) and len(value) <= longest):

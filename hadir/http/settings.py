@@ -26,25 +26,30 @@ async def all_keys(request: Request) -> Response:
     return json_response({"config": [_described(node, key) for key in KEYS.values()]})
 
 
+async def key(request: Request) -> Response:
+    """One route for both, so that `Allow` names both."""
+    return await (set_key if request.method == "PUT" else one_key)(request)
+
+
 async def one_key(request: Request) -> Response:
     """A key with its last changes."""
-    node, key = node_of(request), known(request.path_params["key"])
+    node, chosen = node_of(request), known(request.path_params["key"])
     await reader(node, request)
-    changes = await node.postgres.fetch(sql("config_history"), key.name, HISTORY_MAX)
-    return json_response(_described(node, key) | {"changes": [dict(change) for change in changes]})
+    changes = await node.postgres.fetch(sql("config_history"), chosen.name, HISTORY_MAX)
+    return json_response(_described(node, chosen) | {"changes": [dict(change) for change in changes]})
 
 
 async def set_key(request: Request) -> Response:
     """Sets a key; a new `max_sessions` moves every mitra that has no capacity of its own, and says how many."""
     node = node_of(request)
     who = await operator(node, request)
-    key, fields = known(request.path_params["key"]), await json_body(request)
+    chosen, fields = known(request.path_params["key"]), await json_body(request)
     if "value" not in fields:
         raise Refused(422, "bad_field", "The body must be an object with the field value.", field="value")
-    await node.app_config.store(key.name, fields["value"], who.subject_id)
+    await node.app_config.store(chosen.name, fields["value"], who.subject_id)
     node.bus.publish("config")
-    moved = await _resize(node) if key.name == "max_sessions" else 0
-    return json_response(_described(node, key) | {"moved": moved})
+    moved = await _resize(node) if chosen.name == "max_sessions" else 0
+    return json_response(_described(node, chosen) | {"moved": moved})
 
 
 def _described(node: Node, key: Key) -> dict[str, Any]:

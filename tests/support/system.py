@@ -231,8 +231,12 @@ class System:
 
     async def phone(self, served: Served, account: Account, query: str = "", **options: Any) -> Phone:
         """Connects and waits for `hello`."""
+        return await self.watch(served.ws_url(query), account, **options)
+
+    async def watch(self, url: str, account: Account, **options: Any) -> Phone:
+        """Connects to any socket and waits for `hello`."""
         socket = await websockets.connect(
-            served.ws_url(query), additional_headers=account.bearer, compression=None, ping_interval=None, **options
+            url, additional_headers=account.bearer, compression=None, ping_interval=None, **options
         )
         phone = Phone(socket)
         self._phones.append(phone)

@@ -1,0 +1,262 @@
+"""The AsyncAPI 3.0 document of the sockets: every message of both directions, the token, the close codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hadir import __version__
+from hadir.http.openapi_schemas import (
+    BOOLEAN,
+    COUNT,
+    NOTHING,
+    NUMBER,
+    TEXT,
+    TIME,
+    Schema,
+    listing,
+    named_in,
+    one_of,
+    reached,
+    record,
+    ref,
+)
+from hadir.realtime.messages import (
+    BEARER_SUBPROTOCOL,
+    DASHBOARD_SENDS,
+    FRAME_MAX,
+    ID_MAX,
+    MESSAGE_MAX,
+    MITRA_SENDS,
+    SUBPROTOCOL,
+    CloseCode,
+)
+
+Document = dict[str, Any]
+
+FRAME_ERRORS = (
+    "bad_field",
+    "bad_token",
+    "binary_frame",
+    "not_an_object",
+    "not_json",
+    "too_fast",
+    "too_large",
+    "unavailable",
+    "unknown_type",
+)
+REFUSALS: Mapping[int, tuple[str, ...]] = {
+    401: ("bad_token", "revoked", "token_expired"),
+    403: ("deactivated", "origin", "unknown_subject", "wrong_role"),
+    422: ("bad_field",),
+    429: ("too_many",),
+    503: ("draining", "full", "overloaded", "unavailable"),
+}
+"""How a handshake is refused: status → codes. A browser gets the same code in one `error`."""
+OF_MITRAS_ONLY = {
+    403: ("deactivated", "unknown_subject"),
+    422: ("bad_field",),
+    429: ("too_many",),
+    503: ("overloaded",),
+}
+
+AGAIN, NEW_TOKEN, IF_NEWEST, NEVER, GOODBYE = (
+    "yes",
+    "with a new token",
+    "if this was the newest socket",
+    "no",
+    "goodbye",
+)
+COME_BACK = {
+    CloseCode.NORMAL: GOODBYE,
+    CloseCode.TOKEN_EXPIRED: NEW_TOKEN,
+    CloseCode.SUPERSEDED: IF_NEWEST,
+    CloseCode.REVOKED: NEVER,
+    CloseCode.DEACTIVATED: NEVER,
+    CloseCode.DISPLACED: NEVER,
+    CloseCode.PROTOCOL_ERROR: NEVER,
+}
+"""Whether an app comes back after a close code; after any other: yes, with full jitter over `reconnect_window_s`."""
+MITRA_CODES = frozenset({CloseCode.DEACTIVATED, CloseCode.DISPLACED, CloseCode.SUPERSEDED})
+
+MESSAGE_ID: Schema = {"type": ["string", "null"], "maxLength": ID_MAX, "description": "The answer has it as `re`."}
+RE: Schema = {"type": "string", "maxLength": ID_MAX, "description": "The `id` of the message that this answers."}
+LIMITS = record({"frame_bytes": COUNT, "frames_per_s": NUMBER, "frames_burst": NUMBER})
+STATE = record(
+    {
+        "online": BOOLEAN,
+        "wants_online": BOOLEAN,
+        "pending": BOOLEAN | {"description": "Not online yet, since the server cannot reach its database."},
+        "offers": NOTHING,
+        "sessions": NOTHING,
+        "config": ref("PublicConfig"),
+    }
+)
+GREETING = {
+    "heartbeat_interval_s": NUMBER,
+    "stale_after_s": NUMBER,
+    "reconnect_window_s": NUMBER,
+    "server_time": TIME,
+    "token_ttl_s": COUNT,
+    "limits": LIMITS,
+}
+COUNTED = {"counts": ref("LiveCounts"), "sessions": ref("SessionCounts"), "as_of": TIME}
+SNAPSHOT = COUNTED | {"instances": listing(ref("Instance"))}
+UNCOUNTED = ("sessions", "as_of")
+"""Left out while the database has not been reached."""
+
+
+def _taken(kind: str, **fields: Schema) -> Schema:
+    """What an app sends: of it, unknown fields are ignored."""
+    return record({"type": {"const": kind}, **fields, "id": MESSAGE_ID}, optional=("id",), takes_more=True)
+
+
+def _sent(kind: str, fields: Mapping[str, Schema], *optional: str) -> Schema:
+    return record({"type": {"const": kind}, **fields}, optional=optional)
+
+
+TAKEN = {
+    "ping": _taken("ping"),
+    "status": _taken("status", online=BOOLEAN),
+    "token.refresh": _taken("token.refresh", token=TEXT),
+    "sync": _taken("sync"),
+}
+SENT_TO_ALL = {
+    "pong": _sent("pong", {"server_time": TIME, "re": RE}, "re"),
+    "ack": _sent("ack", {"re": RE}, "re"),
+    "error": _sent(
+        "error",
+        {
+            "code": one_of(*sorted({*FRAME_ERRORS, *(code for codes in REFUSALS.values() for code in codes)})),
+            "message": TEXT,
+            "field": TEXT,
+            "re": RE,
+        },
+        "field",
+        "re",
+    ),
+    "token.expiring": _sent("token.expiring", {"expires_in_s": COUNT}),
+    "reconnect": _sent("reconnect", {"after_ms": COUNT, "reason": one_of("max_age", "restarting")}),
+}
+SENT: Mapping[str, Mapping[str, Schema]] = {
+    "mitra": {
+        "hello": _sent("hello", {"connection_id": TEXT, **GREETING, "state": STATE}),
+        "sync": _sent("sync", {"state": STATE, "server_time": TIME, "re": RE}, "re"),
+        "config.updated": _sent("config.updated", {"config": ref("PublicConfig")}),
+        **SENT_TO_ALL,
+    },
+    "dashboard": {
+        "hello": _sent(
+            "hello", {"instance": TEXT, "role": one_of("operator", "viewer"), **GREETING, **SNAPSHOT}, *UNCOUNTED
+        ),
+        "sync": _sent("sync", {"server_time": TIME, **SNAPSHOT, "re": RE}, "re", *UNCOUNTED),
+        "counts": _sent("counts", COUNTED, *UNCOUNTED),
+        "presence": _sent("presence", {"changes": listing(ref("PresenceChange")), "more": COUNT}),
+        **SENT_TO_ALL,
+    },
+}
+TAKES = {"mitra": MITRA_SENDS, "dashboard": DASHBOARD_SENDS}
+LISTENERS = {"mitra": "public", "dashboard": "internal"}
+CHANNELS = {
+    "mitra": "An app of a mitra; its token has the role mitra.",
+    "dashboard": "A dashboard of the control centre; its token has the role operator or viewer.",
+}
+STATUS = record(
+    {"status": one_of("online", "offline") | {"description": "A command; without it the stored intent holds."}},
+    optional=("status",),
+    takes_more=True,
+)
+HANDSHAKE = record(
+    {
+        "Authorization": {"type": "string", "pattern": "^Bearer .+$"},
+        "Sec-WebSocket-Protocol": {
+            "type": "string",
+            "description": f"For browsers: `{SUBPROTOCOL}, {BEARER_SUBPROTOCOL}<token>`; `{SUBPROTOCOL}` is selected.",
+        },
+    },
+    optional=("Authorization", "Sec-WebSocket-Protocol"),
+    takes_more=True,
+    description="The token comes in one of these, never in the URL.",
+)
+DESCRIPTION = f"""Frames are text, one JSON object each, without compression, of at most {FRAME_MAX} bytes; more than
+{MESSAGE_MAX} end the connection. Unknown fields and unknown types of messages must be ignored. See docs/protocol.md."""
+
+
+def document() -> Document:
+    messages: dict[str, Document] = {}
+    for kind, payload in TAKEN.items():
+        messages[f"app.{kind}"] = _message(kind, payload)
+    for channel, sent in SENT.items():
+        for kind, payload in sent.items():
+            messages[_name(channel, kind)] = _message(kind, payload)
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Hadir", "version": __version__, "description": DESCRIPTION, "license": {"name": "MIT"}},
+        "defaultContentType": "application/json",
+        "servers": {
+            listener: {
+                "host": "{host}",
+                "protocol": "wss",
+                "variables": {"host": {"description": f"Where the {listener} listener is reached."}},
+                "security": [{"$ref": "#/components/securitySchemes/token"}],
+            }
+            for listener in LISTENERS.values()
+        },
+        "channels": {name: _channel(name) for name in CHANNELS},
+        "operations": {
+            f"{name}.{verb}": {
+                "action": verb,
+                "channel": {"$ref": f"#/channels/{name}"},
+                "summary": f"What the server {told}",
+                "messages": [{"$ref": f"#/channels/{name}/messages/{pointer}"} for pointer in _pointers(name)[verb]],
+            }
+            for name in CHANNELS
+            for verb, told in (("receive", "takes"), ("send", "sends"))
+        },
+        "components": {
+            "messages": messages,
+            "schemas": reached(named_in(messages)),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _name(channel: str, kind: str) -> str:
+    return f"server.{kind}" if kind in SENT_TO_ALL else f"{channel}.{kind}"
+
+
+def _pointers(channel: str) -> dict[str, list[str]]:
+    return {
+        "receive": [f"app.{kind}" for kind in TAKEN if kind in TAKES[channel]],
+        "send": [_name(channel, kind) for kind in SENT[channel]],
+    }
+
+
+def _message(kind: str, payload: Schema) -> Document:
+    return {"name": kind, "payload": payload}
+
+
+def _channel(name: str) -> Document:
+    mitra = name == "mitra"
+    handshake: Document = {"method": "GET", "headers": HANDSHAKE, "bindingVersion": "0.1.0"}
+    if mitra:
+        handshake["query"] = STATUS
+    used = [pointer for pointers in _pointers(name).values() for pointer in pointers]
+    refusals = {
+        str(status): kept
+        for status, codes in REFUSALS.items()
+        if (kept := [code for code in codes if mitra or code not in OF_MITRAS_ONLY.get(status, ())])
+    }
+    return {
+        "address": f"/ws/{name}",
+        "description": CHANNELS[name],
+        "servers": [{"$ref": f"#/servers/{LISTENERS[name]}"}],
+        "messages": {pointer: {"$ref": f"#/components/messages/{pointer}"} for pointer in used},
+        "bindings": {"ws": handshake},
+        "x-refused-handshakes": refusals,
+        "x-close-codes": [
+            {"code": int(code), "reason": code.text, "come_back": COME_BACK.get(code, AGAIN)}
+            for code in CloseCode
+            if mitra or code not in MITRA_CODES
+        ],
+    }

@@ -1,0 +1,228 @@
+"""JSON schemas of what the listeners and the sockets say: the components of both documents.
+
+They use what JSON Schema 2020-12 (OpenAPI 3.1) and draft 7 (AsyncAPI 3.0) have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+from hadir.http.mitras import STATES
+from hadir.http.requests import TEXT_MAX
+from hadir.realtime.appconfig import KEYS
+from hadir.realtime.dashboards import SESSION_STATES
+from hadir.realtime.presence import State
+
+Schema = dict[str, Any]
+
+
+def record(
+    properties: Mapping[str, Schema], *, optional: Collection[str] = (), takes_more: bool = False, **more: Any
+) -> Schema:
+    """An object. What we send has no other fields; of what we take, others are ignored."""
+    required = [name for name in properties if name not in optional]
+    schema: Schema = {"type": "object", "properties": dict(properties)}
+    if required:
+        schema["required"] = required
+    if not takes_more:
+        schema["additionalProperties"] = False
+    return schema | more
+
+
+def nullable(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]} if "$ref" in schema else schema | {"type": [schema["type"], "null"]}
+
+
+def listing(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def one_of(*values: str) -> Schema:
+    return {"type": "string", "enum": list(values)}
+
+
+def ref(name: str, kind: Literal["schemas", "responses"] = "schemas") -> Schema:
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+TEXT: Schema = {"type": "string"}
+SHORT_TEXT: Schema = {"type": "string", "maxLength": TEXT_MAX}
+BOOLEAN: Schema = {"type": "boolean"}
+NUMBER: Schema = {"type": "number", "minimum": 0}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+TIME: Schema = {"type": "string", "format": "date-time"}
+UUID: Schema = {"type": "string", "format": "uuid"}
+NOTHING: Schema = {"type": "array", "maxItems": 0}
+ANY: Schema = {"type": "object"}
+
+MITRA_STATE = one_of(*State)
+COUNTS = dict.fromkeys(("online", "suspect", "available", "busy", "deactivated", "connected"), COUNT)
+STANDING = {
+    "online": BOOLEAN,
+    "suspect": BOOLEAN,
+    "owner": {"type": ["string", "null"], "enum": ["socket", "http", None]},
+}
+WHAT_APPS_HOLD = {
+    "wants_online": BOOLEAN,
+    "offers": NOTHING | {"description": "Comes with pairing."},
+    "sessions": NOTHING | {"description": "Comes with pairing."},
+    "config": ref("PublicConfig"),
+}
+INSTANCE = {
+    "id": TEXT,
+    "name": TEXT,
+    "version": TEXT,
+    "started_at": TIME,
+    "state": one_of("starting", "ready", "draining"),
+    "sockets": COUNT,
+    "age_s": {"type": "number", "description": "Since its last beat."},
+}
+MITRA = {
+    "id": UUID,
+    "display_name": TEXT,
+    "state": MITRA_STATE,
+    "is_active": BOOLEAN,
+    "wants_online": BOOLEAN,
+    "reason": TEXT,
+    "actor": nullable(TEXT),
+    "changed_at": TIME,
+    "online_since": nullable(TIME),
+    "suspect_since": nullable(TIME),
+    "last_heartbeat_at": nullable(TIME),
+    "open_sessions": COUNT,
+    "max_sessions": COUNT,
+    "has_capacity": BOOLEAN,
+}
+CONFIG_KEY = {
+    "key": one_of(*KEYS),
+    "value": ref("ConfigValue"),
+    "default": ref("ConfigValue"),
+    "expected": TEXT,
+    "schema": ANY,
+    "public": BOOLEAN,
+}
+CONFIG_CHANGE = record(
+    {"at": TIME, "actor": nullable(TEXT), "from": nullable(ref("ConfigValue")), "to": nullable(ref("ConfigValue"))}
+)
+NEXT = nullable(TEXT) | {"description": "The cursor of the following page; null at the end."}
+SENTENCE: Schema = {"type": "string", "minLength": 1}
+
+SCHEMAS: Mapping[str, Schema] = {
+    "Problem": record(
+        {
+            "type": {"const": "about:blank"},
+            "title": SENTENCE,
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "Stable, for programs."},
+            "detail": SENTENCE | {"description": "For people."},
+            "field": TEXT | {"description": "The field at fault."},
+        },
+        optional=("field",),
+        description="A problem document (RFC 9457).",
+    ),
+    "Health": record({"status": {"const": "ok"}}),
+    "Readiness": record(
+        {"state": one_of("ready", "degraded", "starting", "draining"), "why": listing(TEXT)}, optional=("why",)
+    ),
+    "Beacon": record(
+        {
+            "available": COUNT,
+            "online": COUNT,
+            "as_of": TIME,
+            "max_age_s": NUMBER,
+            "state": one_of("live", "rebuilding", "stale"),
+        },
+        description="Counted at `as_of`, valid for `max_age_s` seconds from then.",
+    ),
+    "PublicConfig": record({key.name: dict(key.schema) for key in KEYS.values() if key.public}),
+    "Standing": record(STANDING),
+    "MitraState": record(STANDING | WHAT_APPS_HOLD),
+    "Counts": record(COUNTS | {"state": one_of("live", "rebuilding")}),
+    "Instance": record(INSTANCE),
+    "ListedInstance": record(INSTANCE | {"self": BOOLEAN}),
+    "Mitra": record(MITRA),
+    "WholeMitra": record(
+        MITRA
+        | {
+            "created_at": TIME,
+            "version": COUNT,
+            "connection_id": nullable(TEXT),
+            "instance_id": nullable(TEXT),
+            "sid": nullable(UUID),
+            "claimed_at": nullable(TIME),
+            "last_session_at": nullable(TIME),
+            "logins": listing(ref("Login")),
+            "sessions": listing(ref("Session")),
+        }
+    ),
+    "Login": record({"sid": UUID, "expires_at": nullable(TIME), "revoked_at": nullable(TIME)}),
+    "Session": record(
+        {
+            "id": UUID,
+            "customer_id": UUID,
+            "status": one_of("pending_payment", "active"),
+            "created_at": TIME,
+            "payment_due_at": nullable(TIME),
+            "started_at": nullable(TIME),
+            "expires_at": nullable(TIME),
+        }
+    ),
+    "Change": record(
+        {
+            "at": TIME,
+            "recorded_at": TIME,
+            "state": MITRA_STATE,
+            "reason": TEXT,
+            "connection_id": nullable(TEXT),
+            "instance_id": nullable(TEXT),
+            "actor": nullable(TEXT),
+        },
+        description="A line of `presence_log`.",
+    ),
+    "ConfigValue": {"anyOf": [dict(key.schema) for key in KEYS.values()]},
+    "ConfigKey": record(CONFIG_KEY),
+    "ConfigKeyWithChanges": record(CONFIG_KEY | {"changes": listing(CONFIG_CHANGE)}),
+    "ConfigKeyAfterChange": record(
+        CONFIG_KEY | {"moved": COUNT | {"description": "Mitras whose capacity the change moved."}}
+    ),
+    "LiveCounts": record(
+        {name: nullable(COUNT) for name in COUNTS} | {"state": one_of("live", "rebuilding", "stale")},
+        description="Null: never known to this instance.",
+    ),
+    "SessionCounts": record(dict.fromkeys(SESSION_STATES, COUNT)),
+    "PresenceChange": record(
+        {
+            "mitra_id": UUID,
+            "display_name": TEXT,
+            "state": MITRA_STATE,
+            "is_active": BOOLEAN,
+            "reason": TEXT,
+            "at": TIME,
+            "open_sessions": COUNT,
+            "max_sessions": COUNT,
+        }
+    ),
+}
+
+STATE_FILTER = one_of(*STATES)
+
+
+def reached(roots: Collection[str]) -> dict[str, Schema]:
+    """The schemas of these names, and those that they refer to."""
+    found: dict[str, Schema] = {}
+    waiting = list(roots)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name] = SCHEMAS[name]
+            waiting.extend(named_in(SCHEMAS[name]))
+    return {name: found[name] for name in SCHEMAS if name in found}
+
+
+def named_in(part: Any) -> set[str]:
+    """The names of schemas that a part of a document refers to."""
+    if isinstance(part, dict):
+        mine = {part["$ref"].rpartition("/")[2]} if "/schemas/" in part.get("$ref", "") else set()
+        return mine.union(*map(named_in, part.values()))
+    return set().union(*map(named_in, part)) if isinstance(part, list | tuple) else set()

@@ -1,0 +1,79 @@
+"""What schemathesis, which nobody here wrote, finds against both listeners: no 500, no undocumented answer.
+
+`HADIR_TEST_CONTRACT=150` asks that many examples of each operation; 10,000 requests and more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from hadir.dev.embedded import EmbeddedValkey
+from tests.support.system import FAST, System
+
+EXAMPLES = os.environ.get("HADIR_TEST_CONTRACT", "5")
+CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
+PUBLIC = """
+[[operations]]
+include-name = "GET /api/mitra/state"
+parameters = { wait = 0 }  # a wait is a wait: what it may be is tested elsewhere
+"""
+INTERNAL = """
+[[operations]]
+include-path-regex = "^/api/internal/mitras(/[^/]+/history)?$"
+# A cursor is what the page before gave; any other text is refused, which no schema can say.
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
+[[operations]]
+include-name = "PUT /api/internal/config/{key}"
+# What a value may be depends on its key.
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
+"""
+OF_THESE = """
+[parameters]
+id = "{mitra}"
+sid = "{sid}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("listener", "role", "config"),
+    [
+        pytest.param("public", "mitra", PUBLIC, id="public"),
+        pytest.param("internal", "operator", INTERNAL, id="internal"),
+        pytest.param("internal", "operator", OF_THESE + INTERNAL, id="internal, of a mitra that is there"),
+    ],
+)
+async def test_every_answer_is_one_that_is_documented(
+    database: str, valkey: EmbeddedValkey, listener: str, role: str, config: str, tmp_path: Path
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        process = await system.process(log=tmp_path / "log")
+        url = process.served.url if listener == "public" else process.served.inner_url
+        account, mitra = await system.account(role), await system.account()
+        await system.phone(process.served, mitra)
+        (tmp_path / "schemathesis.toml").write_text(config.replace("{mitra}", mitra.id).replace("{sid}", mitra.sid))
+        asking = await asyncio.create_subprocess_exec(
+            Path(sys.executable).with_name("schemathesis"),
+            "run",
+            f"{url}/openapi.json",
+            "--header",
+            f"Authorization: {account.bearer['Authorization']}",
+            "--checks=all",
+            f"--max-examples={EXAMPLES}",
+            "--seed=1",
+            "--no-color",
+            "--continue-on-failure",
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said = (await asyncio.wait_for(asking.communicate(), 1800))[0].decode()
+        print(said)
+        assert asking.returncode == 0, said
+        assert re.search(r"[1-9]\d* generated", said), "it asked nothing"
+        assert "crashed" not in (tmp_path / "log").read_text()

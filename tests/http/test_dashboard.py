@@ -1,0 +1,242 @@
+"""`/ws/dashboard`: what it is told, how soon, and that a slow one costs nobody anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+import websockets
+
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.support import eventually
+from tests.support.system import FAST, Account, Phone, Served, System
+
+CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
+
+
+async def dashboard(system: System, served: Served, account: Account, **options: Any) -> Phone:
+    url = served.inner_url.replace("http", "ws") + "/ws/dashboard"
+    return await system.watch(url, account, **options)
+
+
+async def watched(system: System, role: str = "viewer") -> tuple[Served, Phone]:
+    served = await system.instance()
+    return served, await dashboard(system, served, await system.account(role))
+
+
+def counts_of(view: Phone) -> dict[str, Any]:
+    """The counts that the dashboard knows by now."""
+    told = [message for message in view.received if "counts" in message]
+    newest: dict[str, Any] = told[-1]["counts"]
+    return newest
+
+
+def changes_of(view: Phone, mitra: Account) -> list[tuple[str, str]]:
+    listed = [change for message in view.received if message["type"] == "presence" for change in message["changes"]]
+    return [(change["state"], change["reason"]) for change in listed if change["mitra_id"] == mitra.id]
+
+
+async def test_hello_has_all_that_a_dashboard_starts_from(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        await system.phone(served, await system.account())
+        await system.available(served, 1)
+        hello = (await dashboard(system, served, await system.account("operator"))).hello
+        assert hello["role"] == "operator"
+        assert hello["counts"] == {
+            "online": 1,
+            "suspect": 0,
+            "available": 1,
+            "busy": 0,
+            "deactivated": 0,
+            "connected": 1,
+            "state": "live",
+        }
+        assert hello["sessions"] == dict.fromkeys(("pending_payment", "active", "ended", "expired", "cancelled"), 0)
+        assert [each["id"] for each in hello["instances"]] == [hello["instance"]]
+
+
+async def test_changes_on_any_instance_are_told_on_every_other(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        other, mitra = await system.instance(), await system.account()
+        phone = await system.phone(other, mitra)
+        await eventually(lambda: changes_of(view, mitra) == [("online", "connected")])
+        await eventually(lambda: counts_of(view)["available"] == 1)
+        phone.cut()
+        await eventually(lambda: changes_of(view, mitra)[-1] == ("offline", "lost"))
+        await eventually(lambda: (counts_of(view)["online"], counts_of(view)["connected"]) == (0, 0))
+        changed, another = (await system.row(mitra))["changed_at"], await system.account()
+        await eventually(lambda: served.node.feed.since > changed)  # type: ignore[union-attr]
+        await system.phone(other, another)
+        await eventually(lambda: changes_of(view, another))
+        told = changes_of(view, mitra)
+        assert told == [("online", "connected"), ("suspect", "lost"), ("offline", "lost")], "each once, in order"
+
+
+async def test_another_programs_write_is_told_too(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        _, view = await watched(system)
+        mitra = await system.account()
+        await system.sql.execute("UPDATE mitra_presence SET is_active = false WHERE mitra_id = $1", mitra.id)
+        await eventually(lambda: ("offline", "external") in changes_of(view, mitra))
+        await eventually(lambda: counts_of(view)["deactivated"] == 1)
+
+
+async def test_sessions_are_read_from_their_table(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        _, view = await watched(system)
+        mitra, customer = await system.account(), "7d1f7b2e-0000-4000-8000-000000000001"
+        await system.sql.execute("INSERT INTO customers (id) VALUES ($1)", customer)
+        await system.sql.execute(
+            "INSERT INTO chat_sessions (id, customer_id, mitra_id, status, ended_at) VALUES "
+            "(gen_random_uuid(), $1, $2, 'active', NULL), (gen_random_uuid(), $1, $2, 'ended', now()), "
+            "(gen_random_uuid(), $1, $2, 'ended', now() - interval '2 days')",
+            customer,
+            mitra.id,
+        )
+
+        def told() -> bool:
+            sessions = [message["sessions"] for message in view.received if "sessions" in message][-1]
+            return (sessions["active"], sessions["ended"]) == (1, 1)
+
+        await eventually(told)
+
+
+async def test_many_changes_at_once_are_listed_up_to_a_bound_and_counted_beyond(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        await system.accounts(500)
+        await system.sql.execute("UPDATE mitra_presence SET is_active = false")
+        await eventually(lambda: counts_of(view)["deactivated"] == 500)
+        frames = [message for message in view.received if message["type"] == "presence"]
+        assert max(len(frame["changes"]) for frame in frames) == 200
+        assert sum(len(frame["changes"]) + frame["more"] for frame in frames) >= 500
+        assert served.node is not None
+        assert len(served.node.dashboards) == 1
+
+
+async def test_frames_are_at_most_two_a_second(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        mitras = await system.accounts(40)
+        started = asyncio.get_running_loop().time()
+        for mitra in mitras:
+            await (await system.phone(served, mitra)).goodbye()
+        await eventually(lambda: changes_of(view, mitras[-1]) and changes_of(view, mitras[-1])[-1][0] == "offline")
+        lasted = asyncio.get_running_loop().time() - started
+        for kind in ("counts", "presence"):
+            frames = [message for message in view.received if message["type"] == kind]
+            assert len(frames) <= 2 * lasted + 2
+
+
+async def test_a_dashboard_that_does_not_read_is_conflated_and_catches_up(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        node = served.node
+        assert node is not None
+        slow = await dashboard(system, served, await system.account("viewer"))
+        deaf = max(node.dashboards, key=lambda each: each.session.last_beat)
+        link = deaf._link
+        deaf._link = _Stuck()
+        mitras = await system.accounts(3)
+        for mitra in mitras:
+            await system.phone(served, mitra)
+        await eventually(lambda: counts_of(view)["available"] == 3)
+        heard = len(slow.received)
+        deaf._link = link
+        deaf.sent()
+        await eventually(lambda: counts_of(slow)["available"] == 3)
+        await slow.message("presence")
+        caught_up = slow.received[heard:]
+        assert [message["type"] for message in caught_up] == ["counts", "presence"]
+        assert (caught_up[1]["changes"], caught_up[1]["more"]) == ([], 3)
+
+
+class _Stuck:
+    """A link whose peer does not read."""
+
+    busy = True
+
+    def send(self, text: str) -> None:
+        raise AssertionError("nothing is buffered for who does not read")
+
+    def close(self, code: int) -> None:
+        pass
+
+
+async def test_it_answers_and_refuses_as_any_socket_does(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        assert (await view.ask(type="ping"))["type"] == "pong"
+        assert (await view.ask(type="sync"))["counts"]["online"] == 0
+        refused = await view.ask(type="status", online=True)
+        assert (refused["code"], refused["field"]) == ("unknown_type", "type")
+        mitra = await system.account()
+        with pytest.raises(websockets.InvalidStatus) as wrong:
+            await dashboard(system, served, mitra)
+        assert wrong.value.response.status_code == 403
+        with pytest.raises(websockets.InvalidStatus) as crossed:
+            await system.watch(served.ws_url(), await system.account("viewer"))
+        assert crossed.value.response.status_code == 403
+        assert json.loads(crossed.value.response.body or b"{}")["code"] == "wrong_role"
+
+
+async def test_a_page_of_the_listener_itself_may_open_it_and_no_other(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, _ = await watched(system)
+        viewer = await system.account("viewer")
+        await dashboard(system, served, viewer, origin=served.inner_url)
+        with pytest.raises(AssertionError):
+            await dashboard(system, served, viewer, origin="https://evil.example")
+
+
+async def test_a_login_that_is_revoked_ends_its_dashboards_everywhere(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, other = await system.instance(), await system.instance()
+        operator, viewer = await system.account("operator"), await system.account("viewer")
+        view = await dashboard(system, other, viewer)
+        url = f"{served.inner_url}/api/internal/auth-sessions/{viewer.sid}/revoke"
+        assert (await system.http.post(url, headers=operator.bearer)).status_code == 200
+        assert await view.ended() == 4501
+
+
+async def test_with_both_stores_away_it_says_so_and_recovers(
+    valkey: EmbeddedValkey, own_postgres: EmbeddedPostgres
+) -> None:
+    async with System(own_postgres.url, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        await system.phone(served, await system.account())
+        await eventually(lambda: counts_of(view)["available"] == 1)
+        own_postgres.kill()
+        await valkey.stop()
+        await eventually(lambda: counts_of(view)["state"] == "stale", 15)
+        assert counts_of(view)["available"] == 1, "what was last known"
+        await own_postgres.start()
+        await valkey.start()
+        await eventually(lambda: counts_of(view)["state"] == "live", 20)
+
+
+async def test_a_drain_sends_dashboards_elsewhere(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        assert served.node is not None
+        draining = asyncio.create_task(served.node.drain())
+        assert (await view.message("reconnect"))["reason"] == "restarting"
+        assert await view.ended() == 1012
+        await draining
+
+
+async def test_nobody_pays_for_dashboards_that_nobody_has(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        assert served.node is not None
+        await system.phone(served, await system.account())
+        assert len(served.node.dashboards) == 0
+        assert served.node.dashboards._pending == {}
