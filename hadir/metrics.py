@@ -51,6 +51,7 @@ RECLAIMS = _counter("reclaims", "Connections that took their row back after bein
 TRANSITIONS = _counter("transitions", "Presence events decided.", "event", "outcome")
 BATCH_ITEMS = _sizes("batch_items", "Items in a batch.", "batcher")
 BATCH_SECONDS = _seconds("batch", "Time to settle a batch.", "batcher")
+BATCH_WAITING = _gauge("batch_waiting", "Items that wait or are in flight.", "batcher")
 BATCH_RETRIES = _counter("batch_retries", "Batches repeated.", "batcher")
 
 APPLY_LAG_SECONDS = _seconds("apply_lag", "From a commit to its mirror write.")
@@ -61,6 +62,7 @@ MIRROR_SEED_SECONDS = _seconds("mirror_seed", "Time of a seed.", buckets=SLOW)
 MIRROR_BACKWARDS = _counter("mirror_backwards", "Times that Postgres was found older than the mirror.")
 MIRROR_DRIFT_ROWS = _counter("mirror_drift_rows", "Rows whose mirror was wrong at the same version.")
 VALKEY_CIRCUIT_OPEN = _gauge("valkey_circuit_open", "1 while Valkey counts as unreachable.")
+POSTGRES_CONNECTIONS = _gauge("postgres_connections", "Connections of the pool.", "use")
 POSTGRES_AVAILABLE = _gauge("postgres_available", "1 while Postgres answers.")
 
 BUS_UP = _gauge("bus_up", "1 while this instance hears its own canary.")
@@ -68,6 +70,7 @@ BUS_CANARY_SECONDS = _seconds("bus_canary", "From publishing the canary to heari
 BUS_EVENTS = _counter("bus_events", "Events published and heard.", "type", "direction")
 FEED_SECONDS = _seconds("feed", "Time of one reading of what changed.")
 
+MITRAS = _gauge("mitras", "Mitras of the whole fleet by state; NaN where neither store can tell.", "state")
 LEADER = _gauge("leader", "1 on the instance that runs the sweeps.")
 EXPIRIES = _counter("expiries", "Graces that ended.", "reason")
 EXPIRY_HELD = _gauge("expiry_held", "Graces that are over and held back.")

@@ -24,6 +24,7 @@ LABELS = {
     "state",
     "status",
     "type",
+    "use",
     "why",
 }
 

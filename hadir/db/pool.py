@@ -100,6 +100,11 @@ class Postgres:
     def available(self) -> bool:
         return self.available_since is not None
 
+    @property
+    def in_use(self) -> tuple[int, int]:
+        """(busy, idle) connections."""
+        return len(self._busy), len(self._idle)
+
     async def __aenter__(self) -> Self:
         self._prober = asyncio.create_task(self._probe(), name="postgres probe")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -17,6 +18,8 @@ from hadir.realtime.messages import BEARER_SUBPROTOCOL
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
 from hadir.realtime.rows import is_uuid
+
+log = logging.getLogger(__name__)
 
 ALGORITHM = "HS256"
 LEEWAY_S = 10
@@ -115,6 +118,11 @@ async def operator(node: Node, connection: HTTPConnection) -> Login:
         raise Refused(403, "viewer", "A viewer may read only; this needs a token of role operator.")
     await _check_session(node, login)
     return login
+
+
+def acted(who: Login, action: str, subject: str) -> None:
+    """Someone of the control centre did something."""
+    log.info("operator.acted", extra={"actor": who.subject_id, "action": action, "subject": subject})
 
 
 async def _check_session(node: Node, login: Login) -> None:

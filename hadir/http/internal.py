@@ -11,9 +11,10 @@ from starlette.responses import Response
 from hadir import metrics
 from hadir.db.queries import sql
 from hadir.errors import Refused
-from hadir.http.auth import operator, reader
+from hadir.http.auth import acted, operator, reader
 from hadir.http.mitras import listed, unknown_mitra
 from hadir.http.requests import json_body, json_response, node_of, path_id
+from hadir.realtime.peer import Login
 from hadir.realtime.presence import Event, Outcome, Revoke, SetActive, TakeOffline
 
 
@@ -34,37 +35,39 @@ async def instances(request: Request) -> Response:
 
 async def activate(request: Request) -> Response:
     who = await operator(node_of(request), request)
-    return await _change(request, SetActive(True, who.subject_id))
+    return await _change(request, who, "activate", SetActive(True, who.subject_id))
 
 
 async def deactivate(request: Request) -> Response:
     """Commits, revokes the mitra's logins (the row's trigger), closes its sockets everywhere."""
     who = await operator(node_of(request), request)
-    return await _change(request, SetActive(False, who.subject_id))
+    return await _change(request, who, "deactivate", SetActive(False, who.subject_id))
 
 
 async def take_offline(request: Request) -> Response:
     who = await operator(node_of(request), request)
-    return await _change(request, TakeOffline(who.subject_id))
+    return await _change(request, who, "offline", TakeOffline(who.subject_id))
 
 
-async def _change(request: Request, event: Event) -> Response:
+async def _change(request: Request, who: Login, action: str, event: Event) -> Response:
     await json_body(request)
     node, mitra_id = node_of(request), path_id(request, "id")
     result = await node.transitions.submit(mitra_id, event)
     if result.outcome is Outcome.UNKNOWN_SUBJECT or result.row is None:
         raise unknown_mitra()
+    acted(who, action, mitra_id)
     records = await node.postgres.fetch(sql("mitras_by_id"), [mitra_id])
     return json_response((await listed(node, records))[0])
 
 
 async def revoke(request: Request) -> Response:
-    await operator(node_of(request), request)
+    who = await operator(node_of(request), request)
     await json_body(request)
     node, sid = node_of(request), path_id(request, "sid")
     record = await node.postgres.fetchrow(sql("sessions_revoke"), sid)
     if record is None:
         raise Refused(404, "unknown_session", "There is no auth session with this id.")
+    acted(who, "revoke", sid)
     node.bus.publish("revoked", [sid])
     node.feed.revoked([sid])
     if record["role"] == "mitra" and record["subject_id"] is not None:
@@ -78,8 +81,10 @@ async def release_expiry(request: Request) -> Response:
     due = await node_of(request).postgres.fetchval(sql("expiry_release"), who.subject_id)
     if due is None:
         raise Refused(409, "nothing_held", "No expiry is held at the moment.")
+    acted(who, "release_expiry", str(due))
     return json_response({"released": due})
 
 
 async def prometheus(request: Request) -> Response:
+    await node_of(request).measure()
     return Response(generate_latest(metrics.REGISTRY), headers={"content-type": CONTENT_TYPE_LATEST})

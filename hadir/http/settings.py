@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from hadir.db.queries import sql
 from hadir.errors import Refused
-from hadir.http.auth import operator, reader
+from hadir.http.auth import acted, operator, reader
 from hadir.http.requests import json_body, json_response, node_of
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.appconfig import KEYS, Key, known
@@ -47,6 +47,7 @@ async def set_key(request: Request) -> Response:
     if "value" not in fields:
         raise Refused(422, "bad_field", "The body must be an object with the field value.", field="value")
     await node.app_config.store(chosen.name, fields["value"], who.subject_id)
+    acted(who, "config", chosen.name)
     node.bus.publish("config")
     moved = await _resize(node) if chosen.name == "max_sessions" else 0
     return json_response(_described(node, chosen) | {"moved": moved})

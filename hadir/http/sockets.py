@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,8 @@ from hadir.http.protocol import EXTENSION, SocketProtocol
 from hadir.realtime.messages import SUBPROTOCOL, CloseCode, error
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Peer
+
+log = logging.getLogger(__name__)
 
 OUTBOX_MAX = 256
 CONNECTS_BURST = 20
@@ -87,6 +90,7 @@ class Socket:
         except HadirError as problem:
             refusal = problem if isinstance(problem, Refused) else _unavailable(problem)
             metrics.HANDSHAKES_REFUSED.labels(refusal.code).inc()
+            log.debug("handshake.refused", extra={"code": refusal.code, "status": refusal.status})
             await _refuse(handshake, send, refusal)
             return
         link = AsgiLink(send, peer, scope["extensions"].get(EXTENSION))

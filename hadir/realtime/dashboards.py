@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from hadir import metrics
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
@@ -109,11 +110,13 @@ class Dashboards:
         if not self._open:
             await self._count()  # nobody has kept them up to date
         self._open.add(dashboard)
+        metrics.CONNECTIONS.labels("dashboard").set(len(self._open))
         self._wake.set()
         return dashboard
 
     def remove(self, dashboard: Dashboard) -> None:
         self._open.discard(dashboard)
+        metrics.CONNECTIONS.labels("dashboard").set(len(self._open))
 
     def changed(self, mitra_ids: Iterable[str]) -> None:
         """Something changed about these mitras."""

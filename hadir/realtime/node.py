@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from types import TracebackType
 from typing import Self
 
@@ -280,6 +282,8 @@ class Node:
     def rows_changed(self, rows: Sequence[Row]) -> None:
         """Rows were committed and mirrored here: tell our own sockets, and the other instances."""
         self.feed.deliver(rows)
+        for row in rows if log.isEnabledFor(logging.DEBUG) else ():
+            log.debug("presence.changed", extra={"mitra": row.mitra_id, "state": row.state, "reason": row.reason})
         if rows:
             self.bus.publish("presence", (row.mitra_id for row in rows))
 
@@ -302,6 +306,19 @@ class Node:
         """Open mitra sockets on all live instances; the others' are as old as their last beat."""
         others = sum(each.sockets for each in self.liveness.instances if each.id != self.id)
         return others + len(self.registry)
+
+    async def measure(self) -> None:
+        """Sets the gauges that are of the moment at which somebody asks."""
+        busy, idle = self.postgres.in_use
+        metrics.POSTGRES_CONNECTIONS.labels("busy").set(busy)
+        metrics.POSTGRES_CONNECTIONS.labels("idle").set(idle)
+        metrics.BATCH_WAITING.labels("transitions").set(self.transitions.waiting)
+        try:
+            counts = asdict(await self.availability.counts())
+        except StoreUnavailable:
+            counts = {}
+        for state in ("online", "suspect", "available", "busy", "deactivated"):
+            metrics.MITRAS.labels(state).set(counts.get(state, math.nan))
 
     def degraded(self) -> list[str]:
         """What does not work at the moment, one word each."""

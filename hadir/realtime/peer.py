@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from hadir.errors import Refused
 from hadir.realtime import dialogue
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.messages import FRAME_MAX, CloseCode
+
+log = logging.getLogger(__name__)
 
 ROTATION_JITTER = 0.1
 RECONNECT_WINDOW_OF_GRACE = 0.5
@@ -94,6 +97,7 @@ class Peer:
             closing = self.session.closing
             label = closing if closing is not None else code if code in (1000, 1001) else 1006
             metrics.SOCKET_CLOSES.labels(self.kind, str(int(label))).inc()
+            log.debug("socket.closed", extra={"kind": self.kind, "subject": self.subject_id, "code": int(label)})
 
     # from the transport
 
@@ -109,6 +113,7 @@ class Peer:
         self._unsaid.clear()
         self.was_open = True
         metrics.SOCKET_OPENS.labels(self.kind).inc()
+        log.debug("socket.opened", extra={"kind": self.kind, "subject": self.subject_id})
 
     def text(self, frame: str) -> None:
         now = time.monotonic()
