@@ -110,6 +110,7 @@ async def tries(config: Config, first: dict[str, str], second: dict[str, str], c
 
 async def main(count: int) -> None:
     with TemporaryDirectory(prefix="hadir-bench-") as folder:
+        Path(folder).chmod(0o711)  # for the user that PostgreSQL runs as
         async with AsyncExitStack() as stack:
             postgres, valkey = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedValkey(Path(folder))
             await postgres.start()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,8 +19,22 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from hadir.client import Answered, BeaconUnavailable, ClientStopped, MitraClient, fetch_beacon
-from hadir.client.verdict import backoff
+from hadir.client import (
+    Answered,
+    BeaconMalformed,
+    BeaconUnavailable,
+    ClientStopped,
+    Ended,
+    Event,
+    Failed,
+    MitraClient,
+    Opened,
+    Replied,
+    Verdict,
+    fetch_beacon,
+)
+from hadir.client.verdict import FINAL, LISTED, backoff
+from hadir.realtime.messages import CloseCode
 from tests.support import eventually
 
 
@@ -168,10 +184,13 @@ def handing_out(*tokens: str) -> Callable[[], Any]:
 @pytest.mark.parametrize("beat", ["text", "control"])
 async def test_it_beats_every_interval_and_measures_the_pongs(server: TinyServer, beat: str) -> None:
     server.interval_s = 0.02
-    async with connected(server, beat=beat) as client:
+    told: list[Event] = []
+    async with connected(server, beat=beat, on_event=told.append) as client:
         await eventually(lambda: client.counters.pongs >= 5)
         assert client.counters.opens == 1
-        assert len(client.latencies_s) == client.counters.pongs
+        timed = [each.took_s for each in told if isinstance(each, Replied) and each.kind == "ping"]
+        assert len(timed) == client.counters.pongs
+        assert all(0 < took_s < 1 for took_s in timed)
         assert client.connected
         assert client.connection_id == "A1"
         assert set(server.seats[0].heard_types()) == ({"ping"} if beat == "text" else set())
@@ -459,6 +478,77 @@ async def test_what_the_body_raises_comes_out_as_it_is(server: TinyServer) -> No
     await eventually(lambda: server.seats[0].closed_with == 1006)
 
 
+def ended(told: list[Event]) -> list[tuple[int, str, Verdict]]:
+    return [(each.code, each.by, each.verdict) for each in told if isinstance(each, Ended)]
+
+
+async def test_it_tells_what_it_did_and_what_it_made_of_it(server: TinyServer) -> None:
+    told: list[Event] = []
+    server.refusals = [(429, {"code": "too_many"}, {})]
+    async with connected(server, on_event=told.append) as client:
+        await client.set_status(True)
+        await server.seats[0].socket.close(1012)
+        await eventually(lambda: len(server.seats) == 2 and client.connected)
+        client.drop()
+        await eventually(lambda: len(server.seats) == 3 and client.connected)
+        await client.goodbye()
+    failed = next(each for each in told if isinstance(each, Failed))
+    assert (failed.status, failed.problem, failed.close_code, failed.stops) == (429, "too_many", None, None)
+    assert [each.connection_id for each in told if isinstance(each, Opened)] == ["A1", "A2", "A3"]
+    assert [each.kind for each in told if isinstance(each, Replied)] == ["status"]
+    assert ended(told) == [
+        (1012, "server", Verdict.AGAIN),
+        (1006, "network", Verdict.AGAIN),
+        (1000, "client", Verdict.OWN),
+    ]
+
+
+async def test_it_tells_of_a_final_code_and_of_an_older_connections_end() -> None:
+    told: list[Event] = []
+    async with TinyServer("A") as a, TinyServer("B") as b:
+        async with connected(a, b, on_event=told.append) as client:
+            await a.seats[0].say("reconnect", after_ms=0, reason="drain")
+            await eventually(lambda: len(ended(told)) == 1)
+            await b.seats[0].socket.close(4502)
+            await eventually(lambda: client.stopped_because == "deactivated")
+    assert ended(told) == [(1001, "client", Verdict.SUCCEEDED), (4502, "server", Verdict.STOPPED)]
+
+
+async def test_it_tells_how_old_its_last_answered_beat_was_and_of_freezes(server: TinyServer) -> None:
+    server.interval_s = 0.05
+    told: list[Event] = []
+    async with connected(server, on_event=told.append) as client:
+        await eventually(lambda: client.counters.pongs > 3)
+        await server.seats[0].socket.close(1012)
+        await eventually(lambda: client.counters.opens == 2)
+        client.freeze()
+        client.thaw()
+        await server.seats[1].socket.close(1012)
+        await eventually(lambda: len(ended(told)) == 2)
+    first, second, *_ = (each for each in told if isinstance(each, Ended))
+    assert first.sent > 3
+    assert first.beat_age_s < first.lived_s
+    assert (first.froze, second.froze) == (False, True)
+
+
+async def test_what_on_event_raises_comes_out_of_the_async_with(server: TinyServer) -> None:
+    def fail(event: Event) -> None:
+        raise LookupError("mine")
+
+    with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
+        async with MitraClient(server.url, "t", on_event=fail, random=Steady()):
+            await asyncio.Event().wait()
+    await eventually(lambda: server.seats[0].closed_with is not None)
+
+
+def test_it_knows_the_close_codes_of_the_protocol_and_no_others() -> None:
+    assert {code.value: code.text for code in CloseCode} == LISTED
+    table = Path("docs/protocol.md").read_text().partition("### Close codes")[2].partition("###")[0]
+    known = {int(code) for code in re.findall(r"\b(?:1\d{3}|4\d{3})\b", table)}
+    assert set(LISTED) - known <= {1009}, "1009 stands where frames are described"
+    assert {code for code in known if code >= 4500} == set(FINAL)
+
+
 BODY = {"available": 12, "online": 15, "as_of": "2026-11-23T20:00:00Z", "max_age_s": 10, "state": "live"}
 
 
@@ -474,6 +564,15 @@ async def test_the_beacon_is_fetched_and_revalidated(server: TinyServer) -> None
     with pytest.raises(BeaconUnavailable) as caught:
         await fetch_beacon(url, again)
     assert caught.value.status == 503
+
+
+@pytest.mark.parametrize(
+    "body", [[], {}, {**BODY, "available": "12"}, {**BODY, "online": True}, {**BODY, "as_of": None}]
+)
+async def test_a_beacon_that_is_none_says_what_is_wrong(server: TinyServer, body: Any) -> None:
+    server.refusals = [(200, body, {})]
+    with pytest.raises(BeaconMalformed, match="not of the protocol"):
+        await fetch_beacon(server.url.replace("ws:", "http:"))
 
 
 async def test_a_beacon_that_is_not_there_is_an_os_error() -> None:

@@ -434,9 +434,11 @@ def answering(**statuses: int) -> Iterator[int]:
     with HTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever, args=(0.01,))
         serving.start()
-        yield server.server_port
-        server.shutdown()
-        serving.join()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            serving.join()
 
 
 def exit_code(script: str, **environ: str) -> int:

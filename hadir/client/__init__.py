@@ -1,24 +1,27 @@
-"""A small asyncio client of Hadir's protocol, for other programs; needs only `websockets` and `orjson`::
+"""A small asyncio client of Hadir's protocol, for other programs; needs only `websockets` and `orjson`.
 
-async with MitraClient("wss://hadir.example.com", token) as mitra:
-    await mitra.set_status(True)
-    ...
-    await mitra.goodbye()
-
-beacon = await fetch_beacon("https://hadir.example.com/api/beacon")
+docs/client.md says how to use it.
 """
 
-from hadir.client.beacon import Beacon, BeaconUnavailable, fetch_beacon
-from hadir.client.link import Answered, Counters
+from hadir.client.beacon import Beacon, BeaconMalformed, BeaconUnavailable, fetch_beacon
+from hadir.client.events import Counters, Ended, Event, Failed, Opened, Replied
 from hadir.client.mitra import MitraClient
-from hadir.client.verdict import ClientStopped
+from hadir.client.verdict import ClientStopped, Verdict
+from hadir.client.wire import Answered
 
 __all__ = [
     "Answered",
     "Beacon",
+    "BeaconMalformed",
     "BeaconUnavailable",
     "ClientStopped",
     "Counters",
+    "Ended",
+    "Event",
+    "Failed",
     "MitraClient",
+    "Opened",
+    "Replied",
+    "Verdict",
     "fetch_beacon",
 ]

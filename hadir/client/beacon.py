@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import orjson
 
 ANSWER_MAX = 64 * 1024
+FIELDS = {"available": int, "online": int, "as_of": str, "max_age_s": int | float, "state": str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,14 @@ class BeaconUnavailable(Exception):
         self.status = status
 
 
+class BeaconMalformed(Exception):
+    """There was an answer with status 200, but not as the protocol has it; the text says what was wrong."""
+
+
 async def fetch_beacon(url: str, previous: Beacon | None = None, *, timeout_s: float = 5.0) -> Beacon:
     """One GET of the beacon at `url`; with `previous`, a conditional one.
 
-    Raises `BeaconUnavailable`, or OSError (TimeoutError is one) when there was no answer.
+    Raises `BeaconUnavailable`, `BeaconMalformed`, or OSError (TimeoutError is one) when there was no answer.
     """
     async with asyncio.timeout(timeout_s):
         answer = await _get(url, None if previous is None else previous.etag)
@@ -58,16 +63,20 @@ async def fetch_beacon(url: str, previous: Beacon | None = None, *, timeout_s: f
         return replace(previous, fresh_for_s=fresh_for_s, unchanged=True)
     if status.group(1) != b"200":
         raise BeaconUnavailable(int(status.group(1)))
+    try:
+        return _parse(body, headers.get("ETag"), fresh_for_s)
+    except (KeyError, TypeError, ValueError) as error:  # JSONDecodeError is a ValueError
+        raise BeaconMalformed(f"the beacon's answer is not of the protocol: {error!r}") from error
+
+
+def _parse(body: bytes, etag: str | None, fresh_for_s: float) -> Beacon:
+    """Raises KeyError, TypeError or ValueError."""
     fields = orjson.loads(body)
-    return Beacon(
-        available=fields["available"],
-        online=fields["online"],
-        as_of=fields["as_of"],
-        max_age_s=fields["max_age_s"],
-        state=fields["state"],
-        etag=headers.get("ETag"),
-        fresh_for_s=fresh_for_s,
-    )
+    beacon = Beacon(etag=etag, fresh_for_s=fresh_for_s, **{name: fields[name] for name in FIELDS})
+    for name, kind in FIELDS.items():
+        if not isinstance(fields[name], kind) or isinstance(fields[name], bool):
+            raise TypeError(f"{name} is {fields[name]!r}")
+    return beacon
 
 
 async def _get(url: str, etag: str | None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from hadir.client.events import Failed
 from hadir.client.link import Habits, Link
 from hadir.client.verdict import Refused
 
@@ -39,6 +40,9 @@ class Dialer:
                 return await Link.open(url, await self.token(), self._habits)
             except Refused as refused:
                 failure = refused
+                stops = refused.final(new_token=self.gets_new_tokens)
+                told = Failed(str(refused), refused.status, refused.problem, refused.close_code, stops)
+                self._habits.tell(told)
                 if not refused.elsewhere:
                     break
         raise failure or Refused("no url was tried")

@@ -5,44 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Literal
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 
-from hadir.client.verdict import Refused
+from hadir.client.events import Counters, Ended, Event, Replied
+from hadir.client.verdict import Verdict, spread
+from hadir.client.wire import Answered, Message, parse, refusal
 
 OPEN_S = 10.0
 CLOSE_S = 5.0
-LATENCIES_MAX = 1000
+NO_FRAME = 1006
 REPLIES = frozenset({"pong", "ack", "sync"})
-
-Message = Mapping[str, Any]
-
-
-class Answered(Exception):
-    """The server answered a request with `error`: `code` for programs, the text for people."""
-
-    def __init__(self, message: Message) -> None:
-        super().__init__(f"{message.get('code')}: {message.get('message')}")
-        self.code = str(message.get("code"))
-        self.field: str | None = message.get("field")
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a client did since its start; `reconnects` follow a loss, `rotations` a `reconnect` message."""
-
-    opens: int = 0
-    reconnects: int = 0
-    rotations: int = 0
-    beats: int = 0
-    pongs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +31,15 @@ class Habits:
     beat: Literal["text", "control"]
     random: Random
     heard: Callable[[Link, Message], None]
+    tell: Callable[[Event], None]
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
     counters: Counters = field(default_factory=Counters)
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES_MAX))
 
 
 class Link:
     """A WebSocket that has said `hello`. `due` is set once a successor is needed: it ended, or was asked to."""
 
-    def __init__(self, socket: ClientConnection, hello: Message, habits: Habits) -> None:
+    def __init__(self, socket: ClientConnection, hello: Message, habits: Habits, began: float) -> None:
         self._socket = socket
         self._habits = habits
         self._ids = itertools.count(1)
@@ -73,6 +52,11 @@ class Link:
         self.ended = asyncio.Event()
         self.closed_with: int | None = None
         self._closing = False
+        self._began = self._beaten = began
+        self.opening_s = time.monotonic() - began
+        """From the start of connecting to `hello`."""
+        self._sent = 0
+        self._freezes = habits.counters.freezes - (not habits.thawed.is_set())
         if not habits.thawed.is_set():
             self.freeze()
 
@@ -80,6 +64,7 @@ class Link:
     async def open(cls, url: str, token: str, habits: Habits) -> Link:
         """Connects and waits for `hello`. Raises `Refused`; nothing is left open then."""
         socket: ClientConnection | None = None
+        began = time.monotonic()
         try:
             async with asyncio.timeout(OPEN_S):
                 socket = await connect(
@@ -93,13 +78,17 @@ class Link:
                 )
                 while (hello := parse(await socket.recv())).get("type") != "hello":
                     pass
-            return cls(socket, hello, habits)
+            return cls(socket, hello, habits, began)
         except BaseException as error:
             if socket is not None:
                 socket.transport.abort()
             if (refused := refusal(url, error)) is not None:
                 raise refused from error
             raise
+
+    @property
+    def connection_id(self) -> str:
+        return str(self.hello["connection_id"])
 
     async def run(self) -> None:
         """Reads and beats until the socket ends, which a missing pong brings about too."""
@@ -110,7 +99,7 @@ class Link:
                 beating.cancel()
         finally:
             self._socket.transport.abort()
-            self.closed_with = self._socket.close_code or 1006
+            self.closed_with = self._socket.close_code or NO_FRAME
             for reply in self._replies.values():
                 reply.cancel()
             self.ended.set()
@@ -118,17 +107,20 @@ class Link:
 
     async def call(self, kind: str, **fields: Any) -> Message:
         """Sends a request and awaits its reply. Raises `Answered`, or `ConnectionClosed`: the next link may do."""
-        name = f"{kind}-{next(self._ids)}"
+        name, began, freezes = f"{kind}-{next(self._ids)}", time.monotonic(), self._habits.counters.freezes
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._replies[name] = reply
         try:
+            self._sent += 1
             await self._socket.send(orjson.dumps({"type": kind, "id": name, **fields}), text=True)
             await asyncio.wait([reply])
         finally:
             del self._replies[name]
         if reply.cancelled():
             raise ConnectionClosed(None, None)
-        return reply.result()
+        message = reply.result()
+        self._timed(kind, began, freezes)
+        return message
 
     async def close(self, code: int) -> None:
         """The closing handshake, at most `CLOSE_S`; a frozen link is cut instead. The first call decides."""
@@ -152,6 +144,31 @@ class Link:
     def thaw(self) -> None:
         if not self._socket.transport.is_closing():
             self._socket.transport.resume_reading()
+
+    def ending(self, verdict: Verdict) -> Ended:
+        """How it ended; the peer's echo of our own close frame does not make it the peer's."""
+        protocol, now = self._socket.protocol, time.monotonic()
+        received, sent = protocol.close_rcvd, protocol.close_sent
+        by: Literal["server", "client", "network"] = "client" if self._closing else "network"
+        code = sent.code if self._closing and sent is not None else NO_FRAME
+        if received is not None and (protocol.close_rcvd_then_sent or sent is None or received.code != sent.code):
+            by, code = "server", received.code
+        return Ended(
+            self.connection_id,
+            int(code),
+            by,
+            verdict,
+            beat_age_s=now - self._beaten,
+            lived_s=now - self._began,
+            sent=self._sent,
+            froze=self._habits.counters.freezes > self._freezes,
+        )
+
+    def comes_back_in(self) -> float:
+        """Seconds until its successor is to be opened, now that one is due."""
+        if self.rotates_in_s is not None:
+            return self._habits.random.uniform(0.0, self.rotates_in_s)
+        return spread(float(self.hello.get("reconnect_window_s", 0)), self._habits.random)
 
     async def _read(self) -> None:
         try:
@@ -196,44 +213,18 @@ class Link:
             wait_s = max(0.0, started + self.interval_s - time.monotonic())
 
     async def _ping(self) -> None:
-        habits = self._habits
-        started = time.monotonic()
-        habits.counters.beats += 1
-        if habits.beat == "text":
+        began, freezes = time.monotonic(), self._habits.counters.freezes
+        self._habits.counters.beats += 1
+        if self._habits.beat == "text":
             await self.call("ping")
         else:
+            self._sent += 1
             await (await self._socket.ping())
-        habits.counters.pongs += 1
-        habits.latencies_s.append(time.monotonic() - started)
+            self._timed("ping", began, freezes)
+        self._habits.counters.pongs += 1
+        self._beaten = began
 
-
-def parse(frame: str | bytes) -> Message:
-    """A server's frame. What is no JSON object is an empty message, which concerns nobody."""
-    try:
-        message = orjson.loads(frame)
-    except orjson.JSONDecodeError:
-        return {}
-    return message if isinstance(message, dict) else {}
-
-
-def refusal(url: str, error: BaseException) -> Refused | None:
-    """The `Refused` that an attempt's error amounts to; None for what is no refusal."""
-    match error:
-        case InvalidStatus():
-            response = error.response
-            problem = parse(bytes(response.body)).get("code")
-            retry_after = response.headers.get("Retry-After", "0")
-            return Refused(
-                f"{url} answered {response.status_code}",
-                status=response.status_code,
-                problem=problem if isinstance(problem, str) else None,
-                retry_after_s=float(retry_after) if retry_after.isdigit() else 0.0,
-            )
-        case ConnectionClosed():
-            code = None if error.rcvd is None else error.rcvd.code
-            return Refused(f"{url} closed with {code} before its hello", close_code=code)
-        case OSError() | InvalidHandshake() | InvalidMessage():
-            return Refused(f"{url}: {error or type(error).__name__}")
-        case KeyError() | TypeError() | ValueError():
-            return Refused(f"{url} said a hello that is not of this protocol: {error!r}")
-    return None
+    def _timed(self, kind: str, began: float, freezes: int) -> None:
+        """Tells how long a reply took, unless it was the client itself that did not listen."""
+        if self._habits.thawed.is_set() and self._habits.counters.freezes == freezes:
+            self._habits.tell(Replied(kind, time.monotonic() - began))

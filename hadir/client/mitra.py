@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
 from types import TracebackType
@@ -12,8 +11,10 @@ from typing import Any, Literal, Self
 from websockets.exceptions import ConnectionClosed
 
 from hadir.client.dialer import Dialer, Token
-from hadir.client.link import Answered, Counters, Habits, Link, Message
-from hadir.client.verdict import FINAL, GOING_AWAY, GOODBYE, ClientStopped, Refused, backoff, spread
+from hadir.client.events import Counters, Event, Opened
+from hadir.client.link import Habits, Link
+from hadir.client.verdict import FINAL, GOING_AWAY, GOODBYE, ClientStopped, Refused, Verdict, backoff
+from hadir.client.wire import Answered, Message
 
 
 class MitraClient:
@@ -24,6 +25,7 @@ class MitraClient:
     it may raise OSError when there is none at the moment. A string that is refused stops the client.
     `status`: the command sent with the first connection; None leaves the intent that the server has stored.
     `on_message`: called with every message but `pong`; what it raises ends the `async with`.
+    `on_event`: called with what it did, see `hadir.client.events`; what it raises does so too.
     `beat`: `ping` messages, or WebSocket Ping frames.
 
     After a loss it comes back with full jitter, spread over the server's `reconnect_window_s`; a pong that is
@@ -39,12 +41,13 @@ class MitraClient:
         *,
         status: bool | None = None,
         on_message: Callable[[Message], None] | None = None,
+        on_event: Callable[[Event], None] = lambda event: None,
         beat: Literal["text", "control"] = "text",
         random: Random | None = None,
     ) -> None:
         self._status = status
         self._on_message = on_message
-        self._habits = Habits(beat, random or Random(), self._heard)  # noqa: S311 - jitter, no secret
+        self._habits = Habits(beat, random or Random(), self._heard, on_event)  # noqa: S311 - jitter, no secret
         self._habits.thawed.set()
         self._dialer = Dialer(urls, token, self._habits)
         self._tasks = asyncio.TaskGroup()
@@ -85,7 +88,7 @@ class MitraClient:
     @property
     def connection_id(self) -> str | None:
         """The newest connection's, also after it has ended."""
-        return None if self._newest is None else str(self._newest.hello["connection_id"])
+        return None if self._newest is None else self._newest.connection_id
 
     @property
     def hello(self) -> Message | None:
@@ -95,11 +98,6 @@ class MitraClient:
     @property
     def counters(self) -> Counters:
         return self._habits.counters
-
-    @property
-    def latencies_s(self) -> deque[float]:
-        """Seconds from beat to pong, the last thousand."""
-        return self._habits.latencies_s
 
     async def opened(self) -> None:
         """Waits for a connection that has said `hello`. Raises `ClientStopped`."""
@@ -135,6 +133,7 @@ class MitraClient:
 
     def freeze(self) -> None:
         """Stops beating and reading, as an app that hangs: its connection stays open."""
+        self.counters.freezes += self._habits.thawed.is_set()
         self._habits.thawed.clear()
         for link in self._links():
             link.freeze()
@@ -163,14 +162,8 @@ class MitraClient:
                 failures = 0
                 self._adopt(link)
                 await link.due.wait()
-                wait_s = self._comes_back_in(link)
+                wait_s = link.comes_back_in()
             await asyncio.sleep(wait_s)
-
-    def _comes_back_in(self, link: Link) -> float:
-        random = self._habits.random
-        if link.rotates_in_s is not None:
-            return random.uniform(0.0, link.rotates_in_s)
-        return spread(float(link.hello.get("reconnect_window_s", 0)), random)
 
     def _adopt(self, link: Link) -> None:
         """`link` is the newest from now on. The intent it was opened with is stored by the server now."""
@@ -183,19 +176,24 @@ class MitraClient:
                 self._older.append(previous)
         self._newest, self._status = link, None
         self._tasks.create_task(self._live(link))
+        self._habits.tell(Opened(link.connection_id, link.opening_s))
         self._heard(link, link.hello)
         self._up.set()
 
     async def _live(self, link: Link) -> None:
         await link.run()
+        verdict = Verdict.AGAIN if self.stopped_because is None else Verdict.OWN
         if link is not self._newest:
             self._older.remove(link)
+            verdict = Verdict.SUCCEEDED
         else:
             self.closed_with = link.closed_with
             if self.stopped_because is None:
                 self._up.clear()
         if (because := FINAL.get(link.closed_with or 0)) is not None:
             self._stop(because, GOING_AWAY)
+            verdict = Verdict.STOPPED
+        self._habits.tell(link.ending(verdict))
 
     def _heard(self, link: Link, message: Message) -> None:
         if link is self._newest and isinstance(state := message.get("state"), dict):

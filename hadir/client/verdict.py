@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from random import Random
 
 BACKOFF_BASE_S = 0.5
@@ -17,6 +18,29 @@ FINAL: Mapping[int, str] = {
     4504: "protocol_error",
 }
 """Close codes after which an app must not come back by itself. Every other one means: again."""
+LISTED: Mapping[int, str] = {
+    1000: "normal",
+    1009: "too_big",
+    1012: "restarting",
+    1013: "overloaded",
+    4001: "token_expired",
+    4002: "silent",
+    4003: "slow",
+    4004: "too_fast",
+    4005: "rotated",
+    4006: "superseded",
+    **FINAL,
+}
+"""Every close code that a server of this protocol sends of its own accord."""
+
+
+class Verdict(StrEnum):
+    """What the client makes of a connection's end."""
+
+    AGAIN = "came back"
+    SUCCEEDED = "had its successor"
+    STOPPED = "stopped"
+    OWN = "its own doing"
 
 
 def backoff(failures: int, random: Random) -> float:

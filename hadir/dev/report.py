@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from statistics import median
+from collections.abc import Iterable, Iterator, Mapping
 
+from hadir.client import Counters
+from hadir.client.verdict import LISTED
 from hadir.dev.simulation import Simulation
+from hadir.dev.tally import BEACON, OPENING, REPLIES, Tally
+from hadir.dev.whereabouts import State
 
 BREACHES_SHOWN = 10
+OTHER_CODES = {1000: "goodbye", 1001: "going_away", 1006: "lost"}
 
 
 async def print_lines(simulation: Simulation, every_s: float) -> None:
     """A status line every few seconds, and every breach when it is seen; until cancelled."""
     told = 0
     while True:
-        await simulation.ask()
+        await simulation.customers.ask()
         for breach in simulation.tally.breaches[told:]:
             print(breach, flush=True)
         told = len(simulation.tally.breaches)
@@ -24,13 +29,14 @@ async def print_lines(simulation: Simulation, every_s: float) -> None:
 
 def status_line(simulation: Simulation) -> str:
     """The range is open where a phone fell silent: it counts until its beat is stale."""
-    return f"simulated mitras available: {ours(simulation)} · beacon: {beacon(simulation)}"
+    seen = f"simulated mitras available: {ours(simulation)} · beacon: {beacon(simulation)}"
+    return f"{seen} · {_states(simulation)} · a second: {_rates(simulation.rates.lately())}"
 
 
 def summary(simulation: Simulation) -> str:
     """What it came to, several lines."""
     tally = simulation.tally
-    lines = [f"{name}: {value}" for name, value in figures(simulation)]
+    lines = [f"{name}: {value}" for name, value in figures(simulation, simulation.rates.overall())]
     lines += [str(breach) for breach in tally.breaches[:BREACHES_SHOWN]]
     if (unsaid := len(tally.breaches) - BREACHES_SHOWN) > 0:
         lines.append(f"… and {unsaid} more like these")
@@ -51,18 +57,42 @@ def beacon(simulation: Simulation) -> str:
     return f"{last.available}" + ("" if last.state == "live" else f" ({last.state})")
 
 
-def figures(simulation: Simulation) -> list[tuple[str, str]]:
+def figures(simulation: Simulation, rates: Mapping[str, float]) -> list[tuple[str, str]]:
     """(what, how much) of everything that was counted."""
-    counters, tally = simulation.counters(), simulation.tally
-    answers = ", ".join(f"{count} {what}" for what, count in sorted(tally.answers.items()))
-    found = [
-        ("connections", f"{counters.opens} ({counters.reconnects} after a loss, {counters.rotations} rotations)"),
+    tally, counters = simulation.tally, simulation.counters()
+    timed = [(each, tally.latencies[each]) for each in (OPENING, *REPLIES.values(), BEACON) if each in tally.latencies]
+    return [
+        ("mitras", _states(simulation)),
+        ("a second", _rates(rates)),
+        ("connections", _connections(counters)),
+        ("closed", _join(_endings(tally)) or "none"),
+        ("refused", _join(f"{count} x {what}" for what, count in tally.refusals.most_common()) or "none"),
         ("beats", f"{counters.beats}, {counters.pongs} answered"),
-        ("beacons", answers or "none asked for"),
+        ("beacons", _join(f"{count} {what}" for what, count in sorted(tally.answers.items())) or "none asked for"),
+        *((name, str(latency)) for name, latency in timed),
         ("rules broken", str(len(tally.breaches))),
     ]
-    latencies = sorted(simulation.latencies_s())
-    if latencies:
-        ms = median(latencies) * 1000, latencies[int(len(latencies) * 0.99)] * 1000
-        found.insert(2, ("beat to pong", f"median {ms[0]:.1f} ms, 99 % within {ms[1]:.1f} ms"))
-    return found
+
+
+def _states(simulation: Simulation) -> str:
+    states = simulation.states()
+    return _join(f"{states[each]} {each}" for each in State if states[each]) or "none"
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    return _join(f"{rate:.1f} {name}" for name, rate in rates.items())
+
+
+def _connections(counters: Counters) -> str:
+    return f"{counters.opens} ({counters.reconnects} after a loss, {counters.rotations} rotations)"
+
+
+def _endings(tally: Tally) -> Iterator[str]:
+    """`3 x 4006 superseded (had its successor)`: the code, and what the client made of it."""
+    for (code, verdict), count in tally.endings.most_common():
+        name = OTHER_CODES.get(code) or LISTED.get(code, "not listed")
+        yield f"{count} x {code} {name} ({verdict})"
+
+
+def _join(parts: Iterable[str]) -> str:
+    return ", ".join(parts)

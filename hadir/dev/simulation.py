@@ -1,74 +1,41 @@
-"""Simulated mitras and customers at a running server, and a judgement of every beacon that it answers."""
+"""Simulated mitras and customers at a running server, and a judgement of what it answers and does."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Coroutine, Mapping, Sequence
 from itertools import chain
 from random import Random
 from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from hadir.client import Beacon, BeaconUnavailable, Counters, fetch_beacon
+from hadir.client import BeaconMalformed, BeaconUnavailable, Counters, fetch_beacon
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
+from hadir.dev.customers import PATH, Customers
 from hadir.dev.population import SimulatedMitra, World, total
-from hadir.dev.truth import LAG_S, Bounds, Truth
+from hadir.dev.rates import Rates
+from hadir.dev.tally import Tally
+from hadir.dev.truth import Truth
 from hadir.errors import HadirError, PostgresUnavailable
 
-BEACON = "/api/beacon"
 POSTGRES_POOL = 4
 POSTGRES_S = 5.0
 LOOK_S = 0.25
-SECOND_LOOK_S = 0.5
-RETRY_S = 1.0
-BREACHES_MAX = 1000
 COMING_PER_S = 100.0
 COMING_AT_LEAST_S = 2.0
-UNJUDGED = "stale"
-"""This state says itself that it may be wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """A beacon that was outside of the truth for longer than it may be."""
-
-    at: datetime
-    beacon: Beacon
-    bounds: Bounds
-
-    def __str__(self) -> str:
-        expected = f"{self.bounds.low} to {self.bounds.high}"
-        return f"RULE BROKEN at {self.at:%H:%M:%S}: the beacon says {self.beacon.available}, expected {expected}"
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the customers were answered."""
-
-    answers: Counter[str] = field(default_factory=Counter)
-    """By the beacon's state, `503` and the like, or `no answer`."""
-    breaches: list[Breach] = field(default_factory=list)
-    last: Beacon | None = None
-
-    def take_down(self, breach: Breach) -> None:
-        """One breach a count: the same one, seen by every customer, is no other."""
-        known = (each.beacon.as_of == breach.beacon.as_of for each in self.breaches)
-        if len(self.breaches) < BREACHES_MAX and not any(known):
-            self.breaches.append(breach)
+FLAKY_EVERY = 5
+"""One mitra of so many has a phone whose network is bad for its whole life."""
 
 
 class Simulation:
     """Mitras and customers at `urls`, from `async with` on; at its end the mitras say goodbye.
 
-    `churn`: how often a mitra goes away, per minute. `name`: the same name means the same mitras.
+    `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same mitras.
     """
 
     def __init__(
@@ -86,10 +53,18 @@ class Simulation:
         self.truth = Truth(time.monotonic())
         self.tally = Tally()
         self._urls = [url.rstrip("/") for url in urls]
-        world = World(config, self._postgres, self._urls, churn, self.truth, self._random)
+        world = World(config, self._postgres, self._urls, churn, self.truth, self.tally, self._random)
         names = Random(name)  # noqa: S311
-        self.mitras = [SimulatedMitra(world, str(UUID(int=names.getrandbits(128), version=4))) for _ in range(mitras)]
+        ids = [str(UUID(int=names.getrandbits(128), version=4)) for _ in range(mitras)]
+        self.mitras = [
+            SimulatedMitra(world, mitra_id, flaky=number % FLAKY_EVERY == FLAKY_EVERY - 1)
+            for number, mitra_id in enumerate(ids)
+        ]
+        look = self._look_at_all
+        self.customers = Customers(self._urls, self._postgres, self.truth, self.tally, ids, look, self._random)
         self._customers = customers
+        self.rates = Rates(time.monotonic(), self._totals())
+        self._final_states: Counter[str] | None = None
         self._tasks = asyncio.TaskGroup()
         self._running: list[asyncio.Task[None]] = []
 
@@ -106,13 +81,14 @@ class Simulation:
         for mitra in self.mitras:
             self._start(mitra.live(self._random.uniform(0, coming_s)))
         for _ in range(self._customers):
-            self._start(self._customer())
+            self._start(self.customers.live())
         self._start(self._look())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._final_states = self.states()
         try:
             if error is None:
                 await asyncio.gather(*(mitra.leave() for mitra in self.mitras))
@@ -124,77 +100,30 @@ class Simulation:
             finally:
                 await self._postgres.__aexit__(None, None, None)
 
-    async def ask(self) -> Beacon | None:
-        """One customer's look at the beacon, judged; None when there was no beacon to see."""
-        began = time.monotonic()
-        try:
-            beacon = await self._fetch()
-        except BeaconUnavailable as unavailable:
-            self.tally.answers[str(unavailable.status)] += 1
-            return None
-        except OSError:
-            self.tally.answers["no answer"] += 1
-            return None
-        self.tally.answers[beacon.state] += 1
-        self.tally.last = beacon
-        await self._judge(beacon, began)
-        return beacon
-
-    async def _fetch(self) -> Beacon:
-        """From any URL that answers, as a balancer would do it. Raises as `fetch_beacon` when none does."""
-        *others, last = self._random.sample(self._urls, len(self._urls))
-        for url in others:
-            with suppress(OSError):
-                return await fetch_beacon(url + BEACON, self.tally.last)
-        return await fetch_beacon(last + BEACON, self.tally.last)
-
     def counters(self) -> Counters:
         """The sums over all mitras."""
-        return total([mitra.counters for mitra in self.mitras])
+        return total(chain.from_iterable(mitra.counters for mitra in self.mitras))
 
-    def latencies_s(self) -> list[float]:
-        """Seconds from beat to pong, of the last beats of everybody."""
-        return list(chain.from_iterable(mitra.latencies_s for mitra in self.mitras))
+    def states(self) -> Counter[str]:
+        """How many mitras are doing what; after the end, how many were when it began."""
+        return self._final_states or Counter(mitra.state.value for mitra in self.mitras)
 
-    async def _judge(self, beacon: Beacon, began: float) -> None:
-        """Takes a breach down, once nothing that is only under way explains it."""
-        if beacon.state == UNJUDGED or self._bounds(beacon, began).hold(beacon.available):
-            return
-        self._look_at_all()
-        if self._bounds(beacon, began).hold(beacon.available):
-            return
-        await asyncio.sleep(SECOND_LOOK_S)
-        self._look_at_all()
-        bounds = self._bounds(beacon, began)
-        if beacon.available > bounds.high:
-            try:
-                bounds = Bounds(bounds.low, bounds.high + await self._others(beacon, began))
-            except PostgresUnavailable:
-                return  # goodbyes wait for Postgres too: nobody can say what would be right
-        if not bounds.hold(beacon.available):
-            self.tally.take_down(Breach(datetime.now(), beacon, bounds))
-
-    def _bounds(self, beacon: Beacon, began: float) -> Bounds:
-        now = time.monotonic()
-        return self.truth.over(beacon.max_age_s + LAG_S + now - began, now)
-
-    async def _others(self, beacon: Beacon, began: float) -> int:
-        """Mitras that are not ours and may have been counted."""
-        moment_s = beacon.max_age_s + LAG_S + time.monotonic() - began
-        ours = [mitra.mitra_id for mitra in self.mitras]
-        return int(await self._postgres.fetchval(sql("others_present"), ours, moment_s))
-
-    async def _customer(self) -> None:
-        """Looks, and looks again when what it saw is no longer valid."""
-        beacon = None
-        while True:
-            again_s = RETRY_S if beacon is None else beacon.max_age_s
-            await asyncio.sleep(again_s * self._random.uniform(0.8, 1.2))
-            beacon = await self.ask()
+    def _totals(self) -> Mapping[str, int]:
+        """What rates are made of."""
+        counters = self.counters()
+        return {
+            "connects": counters.opens,
+            "reconnects": counters.reconnects,
+            "rotations": counters.rotations,
+            "beats": counters.beats,
+            "beacon answers": self.tally.answered,
+        }
 
     async def _look(self) -> None:
         while True:
             self._look_at_all()
+            if self.rates.due(now := time.monotonic()):
+                self.rates.sample(now, self._totals())
             await asyncio.sleep(LOOK_S)
 
     def _look_at_all(self) -> None:
@@ -210,9 +139,9 @@ class Simulation:
         except TimeoutError:
             raise PostgresUnavailable("Postgres cannot be reached.") from None
         try:
-            await fetch_beacon(self._urls[0] + BEACON)
-        except BeaconUnavailable:
-            return  # it is there, and will have something to say later
+            await fetch_beacon(self._urls[0] + PATH)
+        except (BeaconUnavailable, BeaconMalformed):
+            return  # it is there; what it says is judged later
         except OSError as error:
             raise HadirError(f"{self._urls[0]} cannot be reached: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from hadir.dev import report
@@ -17,7 +18,7 @@ async def show(simulation: Simulation) -> None:
     """Keeps the table up to date; until cancelled."""
     with Live(_table(simulation), auto_refresh=False) as live:
         while True:
-            await simulation.ask()
+            await simulation.customers.ask()
             live.update(_table(simulation), refresh=True)
             await asyncio.sleep(TABLE_S)
 
@@ -26,8 +27,8 @@ def _table(simulation: Simulation) -> Table:
     table = Table(show_header=False, title="hadir simulate")
     table.add_row("simulated mitras available", report.ours(simulation))
     table.add_row("beacon", report.beacon(simulation))
-    for name, value in report.figures(simulation):
+    for name, value in report.figures(simulation, simulation.rates.lately()):
         table.add_row(name, value)
     for breach in simulation.tally.breaches[-report.BREACHES_SHOWN :]:
-        table.add_row("", str(breach))
+        table.add_row("", escape(str(breach)))
     return table

@@ -107,7 +107,7 @@ async def reader(node: Node, connection: HTTPConnection) -> Login:
     """Someone of the control centre. While Postgres is away, the token itself is good enough for reading."""
     login = require_role(node.sockets.verify(bearer_of(connection)), CONTROL_CENTRE)
     with suppress(PostgresUnavailable):
-        await _check_session(node, login)
+        await check_session(node, login)
     return login
 
 
@@ -116,7 +116,7 @@ async def operator(node: Node, connection: HTTPConnection) -> Login:
     login = require_role(node.sockets.verify(bearer_of(connection)), CONTROL_CENTRE)
     if login.role != "operator":
         raise Refused(403, "viewer", "A viewer may read only; this needs a token of role operator.")
-    await _check_session(node, login)
+    await check_session(node, login)
     return login
 
 
@@ -125,7 +125,8 @@ def acted(who: Login, action: str, subject: str) -> None:
     log.info("operator.acted", extra={"actor": who.subject_id, "action": action, "subject": subject})
 
 
-async def _check_session(node: Node, login: Login) -> None:
+async def check_session(node: Node, login: Login) -> None:
+    """Raises `Refused` (401) where the login is no longer good, `PostgresUnavailable`."""
     valid = await node.postgres.fetchval(sql("session_valid"), login.sid, login.subject_id, login.role)
     if not valid:
         raise Refused(401, "revoked", "The token's login (sid) is revoked, expired or unknown.")

@@ -28,7 +28,7 @@ async def beacon(request: Request) -> Response:
     metrics.BEACON_ANSWERS.labels(answer.state).inc()
     etag = f'"{hashlib.blake2b(answer.body, digest_size=8).hexdigest()}"'
     headers = {"cache-control": f"public, max-age={max_age(answer, time.monotonic())}", "etag": etag, **ANY_ORIGIN}
-    if etag in {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}:
+    if {etag, "*"} & {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}:
         return Response(status_code=304, headers=headers)
     return Response(answer.body, headers=headers, media_type="application/json")
 

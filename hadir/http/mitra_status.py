@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from hadir import metrics
 from hadir.errors import Refused, ValkeyUnavailable
-from hadir.http.auth import bearer_of, require_role
+from hadir.http.auth import bearer_of, check_session, require_role
 from hadir.http.requests import json_body, json_response, node_of, optional_text
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.mirror import Beat
@@ -111,7 +111,11 @@ async def _row(node: Node, login: Login) -> Row:
     reading = await presence_rows.read(node.postgres, [login.subject_id])
     if not reading.rows:
         raise Refused(403, "unknown_subject", "The token's sub is no mitra that is known here.")
-    return reading.rows[0]
+    row = reading.rows[0]
+    if not row.is_active:
+        raise Refused(403, "deactivated", "This mitra is deactivated.")
+    await check_session(node, login)
+    return row
 
 
 async def _submit(node: Node, login: Login, event: Event) -> Result:

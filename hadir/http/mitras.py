@@ -32,7 +32,7 @@ ID_PREFIX = re.compile(r"[0-9a-f]{8}[0-9a-f-]{0,28}")
 """What is searched as the beginning of an id; anything else is the beginning of a name."""
 STATES: Mapping[str, str] = {
     "online": "p.is_online AND p.suspect_since IS NULL",
-    "suspect": "p.suspect_since IS NOT NULL",
+    "suspect": "p.is_online AND p.suspect_since IS NOT NULL",
     "offline": "NOT p.is_online",
     "available": "p.is_online AND p.suspect_since IS NULL AND p.open_sessions < p.max_sessions",
     "busy": "p.is_online AND p.suspect_since IS NULL AND p.open_sessions >= p.max_sessions",
@@ -77,8 +77,9 @@ def by_name(condition: str) -> str:
 
 async def mitra(request: Request) -> Response:
     """One mitra, whole: its row, its last beat, its logins, its open sessions."""
-    node, mitra_id = node_of(request), path_id(request, "id")
+    node = node_of(request)
     await reader(node, request)
+    mitra_id = path_id(request, "id")
     record = await node.postgres.fetchrow(sql("mitras_by_id"), [mitra_id])
     if record is None:
         raise unknown_mitra()
@@ -104,8 +105,9 @@ async def mitra(request: Request) -> Response:
 
 async def history(request: Request) -> Response:
     """Why it was what it was: the lines of `presence_log`, newest first."""
-    node, mitra_id = node_of(request), path_id(request, "id")
+    node = node_of(request)
     await reader(node, request)
+    mitra_id = path_id(request, "id")
     limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
     cursor = _cursor(request, ("at", "recorded_at"))
     before = [_time(cursor[name]) for name in ("at", "recorded_at")] if cursor else [LATEST, LATEST]

@@ -50,6 +50,7 @@ REFUSALS: Mapping[int, tuple[str, str, Mapping[str, Schema]]] = {
     413: ("TooLarge", f"A body has more than {BODY_MAX} bytes, or {RAW_MAX} with its chunk sizes.", {}),
     415: ("UnsupportedMediaType", "The body is not application/json.", {}),
     422: ("Unprocessable", "A field, parameter or body is not what it must be; `field` names it.", {}),
+    429: ("TooMany", "Too many of this mitra's at once.", {"Retry-After": {"type": "integer", "minimum": 1}}),
     431: ("HeadTooLarge", f"The head has more than {HEAD_MAX} bytes.", {}),
     503: (
         "Unavailable",

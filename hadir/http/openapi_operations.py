@@ -153,7 +153,7 @@ OPERATIONS = (
         "All that an app needs to know; with `wait` as soon as it changes",
         json("The state", "MitraState"),
         roles=MITRA,
-        refuses=(422,),
+        refuses=(422, 429),
         parameters=(WAIT,),
     ),
     get(

@@ -63,7 +63,8 @@ def http_error(request: Request, error: Exception) -> Response:
         405: f"This path does not take {request.method}.",
     }.get(error.status_code, str(error.detail))
     document = body(error.status_code, code, detail)
-    return Response(document, error.status_code, dict(error.headers or {}), MEDIA_TYPE)
+    headers = {"cache-control": "no-store", **(error.headers or {})}
+    return Response(document, error.status_code, headers, MEDIA_TYPE)
 
 
 def crashed(request: Request, error: Exception) -> Response:

@@ -103,8 +103,9 @@ class HttpProtocol(HttpToolsProtocol):
     def refuse(self, status: int, code: str, detail: str) -> None:
         """A problem document, unless there is an answer already; then the end."""
         document = problems.body(status, code, detail)
+        again = f"retry-after: {problems.RETRY_AFTER_S}\r\n" if status == HTTPStatus.SERVICE_UNAVAILABLE else ""
         head = (
-            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n"
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {problems.MEDIA_TYPE}\r\n{again}"
             f"content-length: {len(document)}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n"
         )
         self._forget_deadline()
@@ -159,6 +160,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         scope: Any = getattr(self, "scope", None)
         if scope is not None:  # a refused handshake has none
             scope["extensions"][EXTENSION] = self
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # by a refusal: otherwise uvicorn takes it for a defect, and logs one
 
     def handle_ping(self) -> None:
         super().handle_ping()

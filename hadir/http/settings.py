@@ -33,8 +33,9 @@ async def key(request: Request) -> Response:
 
 async def one_key(request: Request) -> Response:
     """A key with its last changes."""
-    node, chosen = node_of(request), known(request.path_params["key"])
+    node = node_of(request)
     await reader(node, request)
+    chosen = known(request.path_params["key"])
     changes = await node.postgres.fetch(sql("config_history"), chosen.name, HISTORY_MAX)
     return json_response(_described(node, chosen) | {"changes": [dict(change) for change in changes]})
 

@@ -6,6 +6,11 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from hadir.errors import Refused
+
+WAITING_MAX = 4
+"""Requests that wait for one mitra: an app needs one, two while it changes networks."""
+
 
 class Waiters:
     """Subscribe, then read: whatever changes after the reading sets the event."""
@@ -17,7 +22,10 @@ class Waiters:
 
     @contextmanager
     def watch(self, mitra_id: str) -> Iterator[asyncio.Event]:
+        """Raises `Refused` (429) where too many wait for this mitra already."""
         event = asyncio.Event()
+        if len(self._waiting.get(mitra_id, ())) >= WAITING_MAX:
+            raise Refused(429, "too_many", f"At most {WAITING_MAX} requests may wait for one mitra.", retry_after=1)
         self._waiting.setdefault(mitra_id, set()).add(event)
         try:
             yield event

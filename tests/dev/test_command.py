@@ -26,15 +26,18 @@ READY_S = 15.0
 LAST_LINE = "-m hadir token"
 
 
-async def run(*arguments: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """The exit code of a `hadir` command and all that it said."""
+async def run(
+    *arguments: str, environment: dict[str, str] | None = None, terminal: int | None = None
+) -> tuple[int, str]:
+    """The exit code of a `hadir` command and all that it said, where it did not say it to a `terminal`."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hadir", *arguments,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | (environment or {}),
+        stdout=subprocess.PIPE if terminal is None else terminal, stderr=subprocess.STDOUT,
+        env=os.environ | (environment or {}),
     )  # fmt: skip
     said, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, said.decode()
+    return process.returncode, (said or b"").decode()
 
 
 class Dev:
@@ -168,6 +171,16 @@ async def test_simulate_fails_when_the_beacon_is_wrong_and_only_then(tmp_path: P
         code, said = await wrong
         assert code == 1, said
         assert "RULE BROKEN" in said
+
+
+async def test_the_worst_phones_are_no_reason_to_doubt_the_server(tmp_path: Path) -> None:
+    async with dev(tmp_path, "--instances", "2", "--mitras", "0", "--customers", "0") as running:
+        simulate = ["simulate", "--url", f"http://127.0.0.1:{running.port}", "--mitras", "40", "--churn", "120"]
+        code, said = await run(*simulate, "--seconds", "8", environment=running.environment())
+        assert code == 0, said
+        lost = re.search(r"connections: \d+ \((\d+) after a loss", said)
+        assert lost is not None, said
+        assert int(lost[1]) > 0, said
 
 
 async def test_simulate_says_when_there_is_no_server(database: str) -> None:

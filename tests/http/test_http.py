@@ -319,3 +319,33 @@ async def test_the_two_listeners_do_not_share_routes(database: str, valkey: Embe
         problem(await system.http.get(f"{served.url}/api/internal/counts"), 404)
         problem(await system.http.get(f"{served.url}/metrics"), 404)
         problem(await system.http.get(f"{served.inner_url}/api/beacon"), 404)
+
+
+async def test_whoever_may_no_longer_be_there_no_longer_reads_its_state(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        mitra, other = await system.account(), await system.account()
+        url = f"{served.url}/api/mitra/state"
+        assert (await system.http.get(url, headers=mitra.bearer)).status_code == 200
+        await system.sql.execute("UPDATE auth_sessions SET revoked_at = now() WHERE id = $1", mitra.sid)
+        assert (await system.http.get(url, headers=mitra.bearer)).status_code == 401
+        await system.sql.execute("UPDATE mitra_presence SET is_active = false WHERE mitra_id = $1", other.id)
+        refused = await system.http.get(url, headers=other.bearer)
+        assert (refused.status_code, refused.json()["code"]) == (403, "deactivated")
+
+
+async def test_only_a_few_requests_may_wait_for_one_mitra(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        assert served.node is not None
+        mitra = await system.account()
+        url = f"{served.url}/api/mitra/state?wait=20"
+        waiting = [asyncio.create_task(system.http.get(url, headers=mitra.bearer)) for _ in range(6)]
+        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=5)
+        await eventually(lambda: sum(task.done() for task in waiting) == 2)
+        assert {task.result().status_code for task in waiting if task.done()} == {429}
+        await post(system, f"{served.url}/api/mitra/status/online", mitra)
+        await asyncio.wait(waiting, timeout=5)
+        assert sorted(task.result().status_code for task in waiting) == [200] * 4 + [429] * 2
+        assert done
+        assert pending

@@ -200,6 +200,15 @@ async def test_unknown_deactivated_and_revoked_are_refused(database: str, valkey
         assert (document["status"], document["code"]) == (403, "deactivated")
 
 
+async def test_a_refusal_is_no_event_for_operators(
+    database: str, valkey: EmbeddedValkey, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        await refused_handshake(system, served, {})
+        assert not [record for record in caplog.records if record.name == "uvicorn.error"]
+
+
 async def test_a_browser_gets_the_upgrade_one_error_and_the_code(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance(ALLOWED_ORIGINS="https://app.example")

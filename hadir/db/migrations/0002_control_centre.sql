@@ -10,7 +10,7 @@ CREATE INDEX mitra_presence_busy ON mitra_presence (mitra_id)
 WHERE is_online AND suspect_since IS NULL AND open_sessions >= max_sessions;
 
 CREATE INDEX chat_sessions_running ON chat_sessions (status) WHERE status IN ('pending_payment', 'active');
-CREATE INDEX chat_sessions_over ON chat_sessions (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX chat_sessions_over ON chat_sessions (ended_at, status) WHERE ended_at IS NOT NULL;
 
 -- What operators did. `subject`: the key, mitra, login or session that it was done to.
 CREATE TABLE audit_log (

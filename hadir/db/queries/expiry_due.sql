@@ -2,7 +2,7 @@
 -- $5 bool only those whose instance is proven dead
 SELECT mitra_id, version, reason, count(*) FILTER (WHERE reason <> 'instance_died') OVER () AS unproven
 FROM mitra_presence
-WHERE suspect_since <= clock_timestamp() - make_interval(secs => $1::float8)
-  AND (reason <> ALL ($3::text[]) OR suspect_since <= clock_timestamp() - make_interval(secs => $2::float8))
+WHERE suspect_since <= now() - make_interval(secs => $1::float8)
+  AND (reason <> ALL ($3::text[]) OR suspect_since <= now() - make_interval(secs => $2::float8))
   AND (NOT $5 OR reason = 'instance_died')
 ORDER BY suspect_since LIMIT $4
