@@ -34,6 +34,7 @@ BROWSER_CODES = {
     "deactivated": CloseCode.DEACTIVATED,
     "unknown_subject": CloseCode.REVOKED,
     "origin": CloseCode.PROTOCOL_ERROR,
+    "wrong_role": CloseCode.PROTOCOL_ERROR,
     "bad_field": CloseCode.PROTOCOL_ERROR,
 }
 
