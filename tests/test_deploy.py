@@ -623,7 +623,7 @@ if shutil.which("systemd-analyze"):
     def test_systemd_takes_the_unit(tmp_path: Path) -> None:
         copy = tmp_path / "hadir.service"
         program = unit_value("ExecStart").split()[0]
-        copy.write_text((DEPLOY / "hadir.service").read_text().replace(program, sys.executable))
+        copy.write_text((DEPLOY / "hadir.service").read_text().replace(program, str(shutil.which("env"))))
         command = ["systemd-analyze", "verify", str(copy)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
         assert (ended.returncode, ended.stderr) == (0, "")

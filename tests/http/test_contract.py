@@ -16,7 +16,7 @@ import pytest
 from hadir.dev.embedded import EmbeddedValkey
 from tests.support.system import FAST, System
 
-EXAMPLES = os.environ.get("HADIR_TEST_CONTRACT", "5")
+EXAMPLES = os.environ.get("HADIR_TEST_CONTRACT", "2")
 CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 PUBLIC = """
 [[operations]]
