@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any
 
 import jwt
@@ -103,12 +102,17 @@ def require_role(login: Login, roles: Iterable[str]) -> Login:
     return login
 
 
-async def reader(node: Node, connection: HTTPConnection) -> Login:
-    """Someone of the control centre. While Postgres is away, the token itself is good enough for reading."""
+async def reader(node: Node, connection: HTTPConnection) -> tuple[Login, bool]:
+    """Someone of the control centre, and whether the login could be checked.
+
+    While Postgres is away, the token itself is good enough for reading.
+    """
     login = require_role(node.sockets.verify(bearer_of(connection)), CONTROL_CENTRE)
-    with suppress(PostgresUnavailable):
+    try:
         await check_session(node, login)
-    return login
+    except PostgresUnavailable:
+        return login, False
+    return login, True
 
 
 async def operator(node: Node, connection: HTTPConnection) -> Login:

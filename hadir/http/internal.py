@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -10,7 +11,7 @@ from starlette.responses import Response
 
 from hadir import metrics
 from hadir.db.queries import sql
-from hadir.errors import Refused
+from hadir.errors import PostgresUnavailable, Refused, StoreUnavailable
 from hadir.http.auth import acted, operator, reader
 from hadir.http.mitras import listed, unknown_mitra
 from hadir.http.requests import json_body, json_response, node_of, path_id
@@ -56,7 +57,10 @@ async def _change(request: Request, who: Login, action: str, event: Event) -> Re
     if result.outcome is Outcome.UNKNOWN_SUBJECT or result.row is None:
         raise unknown_mitra()
     acted(who, action, mitra_id)
-    records = await node.postgres.fetch(sql("mitras_by_id"), [mitra_id])
+    try:
+        records = await node.postgres.fetch(sql("mitras_by_id"), [mitra_id])
+    except PostgresUnavailable:
+        raise Refused(503, "unavailable", "It was done, but cannot be shown at the moment.", retry_after=2) from None
     return json_response((await listed(node, records))[0])
 
 
@@ -71,7 +75,8 @@ async def revoke(request: Request) -> Response:
     node.bus.publish("revoked", [sid])
     node.feed.revoked([sid])
     if record["role"] == "mitra" and record["subject_id"] is not None:
-        await node.transitions.submit(record["subject_id"], Revoke(sid))
+        with suppress(StoreUnavailable):  # it is revoked all the same: the feed finds it
+            await node.transitions.submit(record["subject_id"], Revoke(sid))
     return json_response({"revoked": True})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from starlette.requests import Request
@@ -73,7 +74,7 @@ async def state(request: Request) -> Response:
     """The truth now, or with `wait` as soon as it changes, at most that many seconds later."""
     login, node = _login(request), node_of(request)
     wait_s = _wait(request)
-    with node.waiters.watch(login.subject_id) as changed:
+    with node.waiters.watch(login.subject_id) if wait_s else nullcontext(asyncio.Event()) as changed:
         row = await _row(node, login)
         deadline = time.monotonic() + wait_s
         while wait_s > 0 and not node.waiters.closed:

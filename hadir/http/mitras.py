@@ -202,7 +202,7 @@ def _cursor(request: Request, fields: Sequence[str]) -> dict[str, str] | None:
             raise ValueError(position)
         for name, value in position.items():
             CURSOR_CHECKS[name](value)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError):
         raise Refused(422, "bad_cursor", "cursor must be what `next` of this list said.", field="cursor") from None
     return dict(position)
 
@@ -216,7 +216,7 @@ def _time(text: str) -> datetime:
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         raise ValueError(text)
-    return when
+    return when.astimezone(UTC)
 
 
 CURSOR_CHECKS: Mapping[str, Callable[[str], object]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from starlette.requests import Request
@@ -12,12 +11,11 @@ from hadir.db.queries import sql
 from hadir.errors import Refused
 from hadir.http.auth import acted, operator, reader
 from hadir.http.requests import json_body, json_response, node_of
-from hadir.realtime import rows as presence_rows
 from hadir.realtime.appconfig import KEYS, Key, known
+from hadir.realtime.capacity import follow_default
 from hadir.realtime.node import Node
 
 HISTORY_MAX = 50
-RESIZE_AT_ONCE = 500
 
 
 async def all_keys(request: Request) -> Response:
@@ -50,7 +48,9 @@ async def set_key(request: Request) -> Response:
     await node.app_config.store(chosen.name, fields["value"], who.subject_id)
     acted(who, "config", chosen.name)
     node.bus.publish("config")
-    moved = await _resize(node) if chosen.name == "max_sessions" else 0
+    moved = 0
+    if chosen.name == "max_sessions":
+        moved = await follow_default(node.postgres, node.mirror, node.rows_changed)
     return json_response(_described(node, chosen) | {"moved": moved})
 
 
@@ -63,18 +63,3 @@ def _described(node: Node, key: Key) -> dict[str, Any]:
         "schema": key.schema,
         "public": key.public,
     }
-
-
-async def _resize(node: Node) -> int:
-    """Moves who follows the default, a chunk at a time; the statement reads it anew, so that two of us agree."""
-    moved, after = 0, presence_rows.FIRST_ID
-    while True:
-        at = time.monotonic()
-        records = await node.postgres.fetch(sql("capacity_resize"), after, RESIZE_AT_ONCE)
-        reading = presence_rows.reading_of([each for each in records if each["mitra_id"] is not None], at)
-        moved += len(reading.rows)
-        await node.mirror.apply(reading)
-        node.rows_changed(reading.rows)
-        after = records[0]["last"]
-        if after is None:
-            return moved

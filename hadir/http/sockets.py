@@ -135,7 +135,8 @@ def dashboard_socket(node: Node) -> Socket:
         own = urlsplit(origin or "").netloc == handshake.headers.get("host")
         if origin is not None and not own and origin not in node.config.allowed_origins:
             raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
-        return await node.dashboards.admit(await reader(node, handshake))
+        login, checked = await reader(node, handshake)
+        return await node.dashboards.admit(login, checked=checked)
 
     return Socket(admit)
 

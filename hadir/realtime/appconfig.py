@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.errors import Refused
+from hadir.errors import PostgresUnavailable, Refused
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +49,13 @@ KEYS = {
 
 
 class AppConfig:
-    """Read at start, when an event says so, and with every feed. `on_change` hears that something changed."""
+    """Read at start, when an event says so, and with every feed. `on_change` hears that something public changed."""
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
         self._values: dict[str, Any] = {key.name: key.default for key in KEYS.values()}
+        self._rereading = asyncio.Lock()
+        self._unfit: set[str] = set()
         self.on_change: list[Callable[[], None]] = []
 
     def __getitem__(self, name: str) -> Any:
@@ -63,18 +67,22 @@ class AppConfig:
 
     async def reread(self) -> None:
         """Raises `PostgresUnavailable`; the cache then stays as it was."""
-        stored = {record["key"]: record["value"] for record in await self._postgres.fetch(sql("config_all"))}
-        values = {}
-        for key in KEYS.values():
-            value = stored.get(key.name, key.default)
-            if not key.fits(value):
-                log.error("config.unfit", extra={"key": key.name, "expected": key.expected})
-                value = key.default
-            values[key.name] = value
-        if values != self._values:
-            self._values = values
+        async with self._rereading:  # or an answer from before a change could come after it
+            stored = {record["key"]: record["value"] for record in await self._postgres.fetch(sql("config_all"))}
+            values = {key.name: self._fitting(key, stored.get(key.name, key.default)) for key in KEYS.values()}
+            told, self._values = self.public(), values
+        if self.public() != told:
             for tell in self.on_change:
                 tell()
+
+    def _fitting(self, key: Key, value: Any) -> Any:
+        if key.fits(value):
+            self._unfit.discard(key.name)
+            return value
+        if key.name not in self._unfit:
+            log.error("config.unfit", extra={"key": key.name, "expected": key.expected})
+        self._unfit.add(key.name)
+        return key.default
 
     async def store(self, name: str, value: Any, actor: str) -> None:
         """Writes a value. Raises `Refused` (404 unknown key, 422 unfit value) and `PostgresUnavailable`."""
@@ -82,7 +90,8 @@ class AppConfig:
         if not key.fits(value):
             raise Refused(422, "bad_value", f"{name} must be {key.expected}.", field="value")
         await self._postgres.execute(sql("config_store"), name, value, actor)
-        await self.reread()
+        with suppress(PostgresUnavailable):  # it is stored all the same, and read again soon
+            await self.reread()
 
 
 def known(name: str) -> Key:

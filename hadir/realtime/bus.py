@@ -140,7 +140,7 @@ class Bus:
         elif sender != self._instance_id:
             metrics.BUS_EVENTS.labels(kind, "in").inc()
             for tell in self.on_event:
-                tell(BusEvent(kind, ids))
+                tell(BusEvent(kind, [each for each in ids if isinstance(each, str)]))
 
     async def _sing(self) -> None:
         """A numbered canary to ourselves; one that is not heard in time takes the bus down."""

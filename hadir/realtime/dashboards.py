@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import asyncpg
+
 from hadir import metrics
 from hadir.config import Config
 from hadir.db.pool import Postgres
@@ -17,7 +19,8 @@ from hadir.realtime import rows as presence_rows
 from hadir.realtime.availability import Availability
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.liveness import Instance
-from hadir.realtime.messages import DASHBOARD_SENDS, encode
+from hadir.realtime.messages import DASHBOARD_SENDS, CloseCode, encode
+from hadir.realtime.mirror import chunks
 from hadir.realtime.peer import Login, Peer, Verify, greeting_of, new_dialogue, utc_now
 from hadir.realtime.presence import Row
 
@@ -27,8 +30,9 @@ QUIET_ROUND_S = 0.05
 RECOUNT_S = 1.0
 """Counts also change without any event: beats grow stale, sockets open elsewhere."""
 LISTED_MAX = 200
+READ_AT_ONCE = 1_000
 PENDING_MAX = 50_000
-TOLD_MAX = 20_000
+TOLD_MAX = 100_000
 DASHBOARDS_MAX = 200
 SESSION_STATES = ("pending_payment", "active", "ended", "expired", "cancelled")
 
@@ -36,13 +40,17 @@ SESSION_STATES = ("pending_payment", "active", "ended", "expired", "cancelled")
 class Dashboard(Peer):
     """One dashboard's socket. While it does not read, what it misses is only counted."""
 
-    __slots__ = ("_dashboards", "missed")
+    __slots__ = ("_dashboards", "checked", "missed")
 
     kind = "dashboard"
 
-    def __init__(self, dashboards: Dashboards, login: Login, session: Dialogue, verify: Verify) -> None:
+    def __init__(
+        self, dashboards: Dashboards, login: Login, session: Dialogue, verify: Verify, *, checked: bool
+    ) -> None:
         super().__init__(login, session, verify)
         self._dashboards = dashboards
+        self.checked = checked
+        """Whether Postgres could be asked for its login; else it is asked as soon as it can be."""
         self.missed: int | None = None
         """How many changes it was not told of since it is behind; None while it is not."""
 
@@ -92,6 +100,9 @@ class Dashboards:
         """The version of each mitra that was told last: one change may be heard of in several ways."""
         self._wake = asyncio.Event()
         self._sent_at = 0.0
+        self._sent: dict[str, Any] = {}
+        self._counting = asyncio.Lock()
+        self._counted_at = -RECOUNT_S
         self.counts: dict[str, Any] = {}
         """The fields of the `counts` message, as last read; `as_of` is when."""
 
@@ -101,16 +112,24 @@ class Dashboards:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def admit(self, login: Login) -> Dashboard:
-        """A dashboard for a checked login. Raises `Refused` (503) when there are too many."""
+    async def admit(self, login: Login, *, checked: bool) -> Dashboard:
+        """A dashboard for a login, `checked` or to be checked. Raises `Refused` (503) when there are too many.
+
+        The caller must call `Peer.ended` in the end, whatever happens.
+        """
         if len(self._open) >= DASHBOARDS_MAX:
             raise Refused(503, "full", "This instance holds as many dashboards as it may.", retry_after=5)
         session = new_dialogue(self._config, login, time.monotonic(), DASHBOARD_SENDS)
-        dashboard = Dashboard(self, login, session, self._verify)
-        if not self._open:
-            await self._count()  # nobody has kept them up to date
+        dashboard = Dashboard(self, login, session, self._verify, checked=checked)
         self._open.add(dashboard)
         metrics.CONNECTIONS.labels("dashboard").set(len(self._open))
+        try:
+            async with self._counting:
+                if time.monotonic() - self._counted_at > 2 * RECOUNT_S:
+                    await self._count()  # nobody has kept them up to date
+        except BaseException:
+            dashboard.ended(None)
+            raise
         self._wake.set()
         return dashboard
 
@@ -120,9 +139,10 @@ class Dashboards:
 
     def changed(self, mitra_ids: Iterable[str]) -> None:
         """Something changed about these mitras."""
-        if self._open:
+        ids = dict.fromkeys(mitra_ids)
+        if self._open and ids:
             if len(self._pending) < PENDING_MAX:
-                self._pending.update(dict.fromkeys(mitra_ids))
+                self._pending.update(ids)
             self._wake.set()
 
     def revoked(self, sids: Iterable[str]) -> None:
@@ -160,48 +180,59 @@ class Dashboards:
     async def _round(self) -> bool:
         """Reads what is new and sends it; False when nothing is."""
         pending, self._pending = self._pending, {}
-        before = self.counts
-        changes = await self._changes(list(pending)[:LISTED_MAX])
-        await self._count()
+        changes: list[dict[str, Any]] = []
+        try:
+            await self._check()
+            changes = await self._changes(list(pending))
+        except PostgresUnavailable:
+            self._pending = pending | self._pending  # for the next round
+        async with self._counting:
+            await self._count()
         frames = []
-        if _without_time(before) != _without_time(self.counts):
+        if self._sent != _without_time(self.counts):
             frames.append(encode("counts", **self.counts))
-        more = max(0, len(pending) - LISTED_MAX)
-        if changes or more:
-            frames.append(encode("presence", changes=changes, more=more))
+        if changes:
+            listed, more = changes[:LISTED_MAX], max(0, len(changes) - LISTED_MAX)
+            frames.append(encode("presence", changes=listed, more=more))
         if frames:
-            self._sent_at = time.monotonic()
+            self._sent_at, self._sent = time.monotonic(), _without_time(self.counts)
         for dashboard in self:
-            self._send(dashboard, frames, len(changes) + more)
+            self._send(dashboard, frames, len(changes))
         return bool(frames)
+
+    async def _check(self) -> None:
+        """Asks for the logins that could not be asked for at the door. Raises `PostgresUnavailable`."""
+        for dashboard in self:
+            if not dashboard.checked:
+                login = dashboard.sid, dashboard.subject_id, dashboard.role
+                if not await self._postgres.fetchval(sql("session_valid"), *login):
+                    dashboard.close(CloseCode.REVOKED)
+                dashboard.checked = True
 
     def _send(self, dashboard: Dashboard, frames: Sequence[str], changes: int) -> None:
         if dashboard.missed is None and not dashboard.busy:
             for frame in frames:
                 dashboard.send(frame)
-        elif dashboard.started:
+        elif dashboard.started and frames:
             dashboard.missed = (dashboard.missed or 0) + changes
 
     async def _changes(self, mitra_ids: Sequence[str]) -> list[dict[str, Any]]:
-        """What became of these mitras, as far as it was not told yet."""
-        if not mitra_ids:
-            return []
-        try:
-            records = await self._postgres.fetch(sql("mitras_by_id"), presence_rows.uuids(mitra_ids))
-        except PostgresUnavailable:
-            return []  # then nothing changes either
+        """What became of these mitras, as far as it was not told yet. Raises `PostgresUnavailable`."""
+        records: list[asyncpg.Record] = []
+        for chunk in chunks(presence_rows.uuids(mitra_ids), READ_AT_ONCE):
+            records += await self._postgres.fetch(sql("mitras_by_id"), chunk)
         found = []
         for record in records:
-            row = presence_rows.row_of(record)
-            if self._told.get(row.mitra_id, 0) < row.version:
-                self._told[row.mitra_id] = row.version
-                found.append(change_of(row, record["display_name"]))
+            if self._told.get(record["mitra_id"], 0) < record["version"]:
+                self._told[record["mitra_id"]] = record["version"]
+                found.append(change_of(presence_rows.row_of(record), record["display_name"]))
         if len(self._told) > TOLD_MAX:
             self._told.clear()
         return found
 
     async def _count(self) -> None:
         """The counts as they are now; where nobody can tell, the last ones, marked `stale`."""
+        self._counted_at = time.monotonic()
         try:
             counts = asdict(await self._availability.counts())
             sessions = await self._sessions()

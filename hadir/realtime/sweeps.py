@@ -12,9 +12,10 @@ from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
 from hadir.errors import HadirError, StoreUnavailable
+from hadir.realtime.capacity import follow_default
 from hadir.realtime.heartbeats import mirror_beats
 from hadir.realtime.mirror import Mirror
-from hadir.realtime.presence import LONG_GRACE_REASONS, Event, Expire, Outcome, Stale, expiry_is_held
+from hadir.realtime.presence import LONG_GRACE_REASONS, Event, Expire, Outcome, Row, Stale, expiry_is_held
 from hadir.realtime.seeding import Seeder
 from hadir.realtime.transitions import Result, Transitions
 
@@ -42,6 +43,7 @@ class Sweeps:
         *,
         is_leader: Callable[[], bool],
         ready_since: Callable[[], float | None],
+        changed: Callable[[Sequence[Row]], None],
     ) -> None:
         self._config = config
         self._postgres = postgres
@@ -50,6 +52,7 @@ class Sweeps:
         self._seeder = seeder
         self._is_leader = is_leader
         self._ready_since = ready_since
+        self._changed = changed
         self._mirrored_at: float | None = None
         self._hold_known = True
         """Whether a hold may be on record; then it has to be ended there."""
@@ -62,6 +65,7 @@ class Sweeps:
                 (config.auto_offline_sweep_s, self.find_stale),
                 (config.heartbeat_mirror_interval_s, self.mirror_beats),
                 (config.online_mirror_sweep_s, self.reseed),
+                (config.online_mirror_sweep_s, self.resize),
                 (LOG_MONTHS_S, self.keep_log_months),
             ):
                 tasks.create_task(self._every(cadence, sweep), name=sweep.__name__)
@@ -144,6 +148,10 @@ class Sweeps:
     async def reseed(self) -> bool:
         """Heals whatever drifted."""
         return await self._seeder.seed("periodic")
+
+    async def resize(self) -> int:
+        """Goes on with a change of the configured capacity that was stopped halfway, or that another program made."""
+        return await follow_default(self._postgres, self._mirror, self._changed)
 
     async def keep_log_months(self) -> None:
         await self._postgres.fetch(sql("log_months"), self._config.presence_log_months)

@@ -12,8 +12,7 @@ import pytest
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.errors import PostgresUnavailable
-from hadir.http import settings
-from hadir.realtime import liveness, mirror
+from hadir.realtime import capacity, liveness, mirror
 from hadir.realtime.node import Node
 from hadir.realtime.presence import Close
 from tests.support import eventually
@@ -275,7 +274,7 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
 
 
 async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: EmbeddedValkey) -> None:
-    before, settings.RESIZE_AT_ONCE = settings.RESIZE_AT_ONCE, 1
+    before, capacity.AT_ONCE = capacity.AT_ONCE, 1
     try:
         async with System(database, valkey.url, CALM) as system:
             served = await system.instance()
@@ -290,7 +289,7 @@ async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: 
             held = await system.sql.fetch("SELECT DISTINCT max_sessions FROM mitra_presence")
             assert [record["max_sessions"] for record in held] == [configured]
     finally:
-        settings.RESIZE_AT_ONCE = before
+        capacity.AT_ONCE = before
 
 
 async def test_a_socket_that_is_claiming_when_the_drain_begins_is_told_to_reconnect(
@@ -307,3 +306,17 @@ async def test_a_socket_that_is_claiming_when_the_drain_begins_is_told_to_reconn
         phone = await coming
         assert (await phone.message("reconnect"))["reason"] == "restarting"
         await draining
+
+
+async def test_a_change_of_the_capacity_that_was_stopped_halfway_is_finished(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM | {"VALKEY_ONLINE_MIRROR_SWEEP_SECONDS": "1"}) as system:
+        await system.instance()
+        mitra = await system.account()
+        await system.sql.execute("INSERT INTO app_config (key, value) VALUES ('max_sessions', '7')")
+
+        async def moved() -> bool:
+            return bool((await system.row(mitra))["max_sessions"] == 7)
+
+        await eventually(moved, 10)

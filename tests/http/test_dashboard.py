@@ -10,6 +10,7 @@ import pytest
 import websockets
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.faults.test_interleavings import cut_off_from_postgres
 from tests.support import eventually
 from tests.support.system import FAST, Account, Phone, Served, System
 
@@ -113,11 +114,16 @@ async def test_many_changes_at_once_are_listed_up_to_a_bound_and_counted_beyond(
         await system.accounts(500)
         await system.sql.execute("UPDATE mitra_presence SET is_active = false")
         await eventually(lambda: counts_of(view)["deactivated"] == 500)
+        node = served.node
+        assert node is not None
+        changed, later = await system.sql.fetchval("SELECT max(changed_at) FROM mitra_presence"), await system.account()
+        await eventually(lambda: node.feed.since is not None and node.feed.since > changed)
+        await system.phone(served, later)
+        await eventually(lambda: changes_of(view, later))
         frames = [message for message in view.received if message["type"] == "presence"]
         assert max(len(frame["changes"]) for frame in frames) == 200
-        assert sum(len(frame["changes"]) + frame["more"] for frame in frames) >= 500
-        assert served.node is not None
-        assert len(served.node.dashboards) == 1
+        told = sum(len(frame["changes"]) + frame["more"] for frame in frames)
+        assert told == 501, "each is listed or counted, and once"
 
 
 async def test_frames_are_at_most_two_a_second(database: str, valkey: EmbeddedValkey) -> None:
@@ -240,3 +246,32 @@ async def test_nobody_pays_for_dashboards_that_nobody_has(database: str, valkey:
         await system.phone(served, await system.account())
         assert len(served.node.dashboards) == 0
         assert served.node.dashboards._pending == {}
+
+
+async def test_a_login_that_could_not_be_checked_is_checked_as_soon_as_it_can_be(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served = await system.instance()
+        good, revoked = await system.account("viewer"), await system.account("viewer")
+        await system.sql.execute(
+            "UPDATE auth_sessions SET revoked_at = now() - interval '1 hour' WHERE id = $1", revoked.sid
+        )
+        assert served.node is not None
+        async with cut_off_from_postgres(served.node):
+            views = [await dashboard(system, served, account) for account in (good, revoked)]
+        assert await views[1].ended(10) == 4501
+        assert (await views[0].ask(type="ping"))["type"] == "pong"
+
+
+async def test_what_changed_while_postgres_could_not_be_asked_is_told_after(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, view = await watched(system)
+        other, mitra = await system.instance(), await system.account()
+        assert served.node is not None
+        async with cut_off_from_postgres(served.node):
+            await system.phone(other, mitra)
+            served.node.dashboards.changed([mitra.id])
+        await eventually(lambda: changes_of(view, mitra) == [("online", "connected")], 10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import uuid
 from typing import Any
 
@@ -12,6 +13,9 @@ from hadir.dev.embedded import EmbeddedValkey
 from tests.support import eventually
 from tests.support.system import FAST, Account, Served, System
 
+BEFORE_TIME = base64.urlsafe_b64encode(
+    b'{"at":"0001-01-01T00:00:00+14:00","recorded_at":"0001-01-01T00:00:00+14:00"}'
+).decode()
 CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 
 
@@ -201,6 +205,7 @@ async def test_configuration_is_typed_and_every_change_is_on_record(database: st
         ("mitras/nobody", {}, "id"),
         ("mitras/nobody/history", {}, "id"),
         (f"mitras/{uuid.uuid4()}/history", {"cursor": "eyJhdCI6IngifQ"}, "cursor"),
+        (f"mitras/{uuid.uuid4()}/history", {"cursor": BEFORE_TIME}, "cursor"),
         ("available", {"limit": "-1"}, "limit"),
     ],
 )
