@@ -246,7 +246,7 @@ OPERATIONS = (
         "A config key with its last changes",
         json("The key", "ConfigKeyWithChanges"),
         roles=READER,
-        refuses=(404,),
+        refuses=(422,),
         parameters=(KEY,),
     ),
     Operation(
@@ -256,7 +256,7 @@ OPERATIONS = (
         summary="Sets a config key",
         answers={200: json("The key then", "ConfigKeyAfterChange")},
         roles=OPERATOR,
-        refuses=(404, 415, 422),
+        refuses=(415, 422),
         parameters=(KEY,),
         body=record({"value": ref("ConfigValue")}, takes_more=True),
         body_required=True,

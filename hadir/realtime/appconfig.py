@@ -85,7 +85,7 @@ class AppConfig:
         return key.default
 
     async def store(self, name: str, value: Any, actor: str) -> None:
-        """Writes a value. Raises `Refused` (404 unknown key, 422 unfit value) and `PostgresUnavailable`."""
+        """Writes a value. Raises `Refused` (422: unknown key, unfit value) and `PostgresUnavailable`."""
         key = known(name)
         if not key.fits(value):
             raise Refused(422, "bad_value", f"{name} must be {key.expected}.", field="value")
@@ -95,7 +95,7 @@ class AppConfig:
 
 
 def known(name: str) -> Key:
-    """Raises `Refused` (404) for a key that does not exist."""
+    """Raises `Refused` (422) for a key that does not exist."""
     if name not in KEYS:
-        raise Refused(404, "unknown_key", f"There is no config key of that name; there are {', '.join(KEYS)}.")
+        raise Refused(422, "unknown_key", f"key must be one of {', '.join(KEYS)}.", field="key")
     return KEYS[name]
