@@ -73,9 +73,9 @@ async def _work(
         urls = [each.url for each in instances]
         simulation = Simulation(config, urls, mitras, customers, CHURN_PER_MIN, name=SIMULATION)
         mitra_ids = [mitra.mitra_id for mitra in simulation.mitras]
-        print(welcome.text(instances, environment, operator_token, mitra_ids), flush=True)
-        started.set()
         async with simulation:
+            print(welcome.text(instances, environment, operator_token, mitra_ids), flush=True)
+            started.set()
             await _watch(simulation, instances, stop)
         print("Ending …", flush=True)
     print(report.summary(simulation), flush=True)

@@ -91,6 +91,12 @@ class SimulatedMitra:
             self.look()
             await asyncio.sleep(self._pause())
 
+    async def log_in(self) -> None:
+        """Makes the mitra and its login, where they are not there yet. Raises `PostgresUnavailable`."""
+        if self._sid is None:
+            async with self._world.postgres.acquire() as connection:
+                self._sid = await create_account(connection, "mitra", self.mitra_id)
+
     async def leave(self) -> None:
         """Says goodbye for good."""
         self._leaving = True
@@ -121,9 +127,7 @@ class SimulatedMitra:
         self._world.truth.note(self.mitra_id, self._where.standing(self._client, now), now)
 
     async def _work(self) -> None:
-        if self._sid is None:
-            async with self._world.postgres.acquire() as connection:
-                self._sid = await create_account(connection, "mitra", self.mitra_id)
+        await self.log_in()
         urls = self._world.random.sample(self._world.urls, len(self._world.urls))
         self._where.came()
         async with MitraClient(

@@ -73,6 +73,8 @@ class Simulation:
         try:
             await self._reach()
             await self._remember()
+            for mitra in self.mitras[:1]:
+                await mitra.log_in()  # whoever is told of the first one finds it
         except BaseException:
             await self._postgres.__aexit__(None, None, None)
             raise
