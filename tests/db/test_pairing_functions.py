@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -806,10 +806,10 @@ def kept_database(postgres_server: EmbeddedPostgres) -> Iterator[str]:
 
 
 @pytest.fixture
-async def database(kept_database: str) -> AsyncIterator[str]:
+async def database(kept_database: str) -> str:
     async with another(kept_database) as sql:
         await sql.execute("TRUNCATE mitras, customers, auth_sessions, payments, presence_log CASCADE")
-    yield kept_database
+    return kept_database
 
 
 async def pay(bazaar: Bazaar, session: str, sql: asyncpg.Connection) -> tuple[str, bool]:
