@@ -12,7 +12,7 @@ from hadir import metrics
 from hadir.config import Config
 from hadir.db.pool import CONFLICTS, Postgres
 from hadir.db.queries import sql
-from hadir.errors import PostgresUnavailable
+from hadir.errors import PostgresUnavailable, Refused
 from hadir.realtime.bell import Bell
 from hadir.realtime.pairings import unknown_session, wrong_state
 from hadir.realtime.payment import Invoice, NotOurs, external_id, invoice_of
@@ -33,8 +33,11 @@ class Payments:
         self._wake = wake
 
     async def store(self, body: Mapping[str, Any]) -> None:
-        """Keeps an event; whatever it says is dealt with afterwards. Raises `PostgresUnavailable`."""
-        await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
+        """Keeps an event; whatever it says is dealt with afterwards. Raises `PostgresUnavailable` and `Refused`."""
+        try:
+            await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
+        except asyncpg.UntranslatableCharacterError:
+            raise Refused(422, "bad_text", "The event has a NUL in a text, which nobody can keep.") from None
         self._wake()
 
     async def process(self) -> int:
