@@ -38,6 +38,11 @@ from hadir.http.auth import mint
 CONNECTS_AT_ONCE = 50
 BEAT_S = 20.0
 OFFERS_S = 10.0
+MEASURED = (
+    "POST to the last offer",
+    "accept to the customer's answer, on the other instance",
+    "accept to the winner's answer",
+)
 
 
 class Offers:
@@ -82,7 +87,7 @@ class Mitra(Socket):
         return self.answered
 
 
-async def measure(count: int, tries: int) -> int:
+async def measure(count: int, tries: int, frozen: bool) -> int:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         folder.chmod(0o711)
@@ -111,18 +116,13 @@ async def measure(count: int, tries: int) -> int:
         customers = await tokens_of(config, tries)
         await settled(http, urls[0], count)
         print(f"{count} mitras on two instances, {tries} tries, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-        offered, answered, won = [], [], []
-        for token in customers:
-            times = await one_try(http, urls, token, mitras, offers)
-            for series, took in zip((offered, answered, won), times, strict=True):
-                series.append(took)
+        if frozen:
+            valkey.freeze()
+        tried = [await one_try(http, urls, token, mitras, offers) for token in customers]
+        valkey.thaw()
         beating.cancel()
-        for name, series in (
-            ("POST to the last offer", offered),
-            ("accept to the customer's answer, on the other instance", answered),
-            ("accept to the winner's answer", won),
-        ):
-            print(f"{name}: {summary(series)}")
+        for n, name in enumerate(MEASURED):
+            print(f"{name}: {summary([times[n] for times in tried])}")
         for mitra in mitras:
             mitra.transport.abort()
     return 0
@@ -212,9 +212,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--mitras", type=int, default=1000)
     parser.add_argument("--tries", type=int, default=100)
+    parser.add_argument("--frozen", action="store_true", help="Valkey is frozen before the first try")
     chosen = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise SystemExit(runner.run(measure(chosen.mitras, chosen.tries)))
+        raise SystemExit(runner.run(measure(chosen.mitras, chosen.tries, chosen.frozen)))
 
 
 if __name__ == "__main__":

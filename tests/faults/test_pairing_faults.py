@@ -7,7 +7,7 @@ import uuid
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.support import eventually
-from tests.support.system import Phone, System
+from tests.support.system import FAST, Phone, System
 
 CALM = {"MITRA_HEARTBEAT_STALE_SECONDS": "60", "PAIRING_WAVE_SECONDS": "1"}
 TOKEN = {"XENDIT_CALLBACK_TOKEN": "a-token-of-the-tests"}
@@ -82,10 +82,8 @@ async def test_with_postgres_away_everything_is_refused_and_nothing_half_done(
 
 
 async def test_a_killed_instances_pairing_goes_on_at_the_others(database: str, valkey: EmbeddedValkey) -> None:
-    settings = {**CALM, "PAIRING_WAVE_SIZE": "1"}
-    async with System(database, valkey.url) as system:
-        survivor = await system.instance(**settings)
-        doomed = await system.process(**settings)
+    async with System(database, valkey.url, {**FAST, **CALM}) as system:
+        survivor, doomed = await system.instance(), await system.process()
         mitra, customer = await system.account(), await system.account("customer")
         pairing = await system.pair(doomed.served, customer)
         await doomed.kill()
