@@ -43,7 +43,7 @@ def invoice_of(body: Mapping[str, Any]) -> Invoice:
         raise NotOurs("external_id is no session's")
     if not isinstance(invoice_id, str) or not 0 < len(invoice_id) <= TEXT_MAX:
         raise NotOurs("id is no invoice's")
-    if status not in PAID and status != EXPIRED:
+    if not isinstance(status, str) or (status not in PAID and status != EXPIRED):
         raise NotOurs("status is neither PAID, SETTLED nor EXPIRED")
     session_id, extension = parts.group(1), int(parts.group(2) or 0)
     paid = status in PAID

@@ -178,6 +178,10 @@ BEGIN
     IF was_active AND NOT NEW.is_active THEN
         UPDATE auth_sessions SET revoked_at = clock_timestamp()
         WHERE subject_id = NEW.mitra_id AND role = 'mitra' AND revoked_at IS NULL;
+        -- Behind the locks of their pairings, as everybody who closes offers: expiry closes those of many.
+        PERFORM FROM pairings WHERE id IN (
+            SELECT pairing_id FROM pairing_offers WHERE mitra_id = NEW.mitra_id AND status = 'open')
+        ORDER BY id FOR UPDATE;
         UPDATE pairing_offers SET status = 'withdrawn' WHERE mitra_id = NEW.mitra_id AND status = 'open';
     END IF;
     IF NEW.open_sessions > 0 AND NEW.is_online IS DISTINCT FROM OLD.is_online THEN
