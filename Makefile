@@ -2,7 +2,7 @@
 # make test    every test                                         (make test ARGS="tests/db -k deadlock")
 # make check   format, lint, types, import arrows
 # make broken  breaks the code, one rule at a time, and sees its test fail
-# make docs    writes docs/openapi.json and docs/asyncapi.json
+# make docs    writes docs/openapi.json, docs/asyncapi.json and docs/sessions.md
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
 
@@ -31,7 +31,7 @@ broken: install
 	@$(BIN)/python -m tests.broken $(ARGS)
 
 docs: install
-	@$(BIN)/python -m hadir.http.openapi docs
+	@$(BIN)/python -m hadir.http.documents docs
 
 format: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

@@ -27,7 +27,7 @@ from hadir.http import (
     settings,
     webhooks,
 )
-from hadir.http.openapi_operations import INTERNAL, PUBLIC
+from hadir.http.openapi_table import INTERNAL, PUBLIC
 from hadir.http.sockets import customer_socket, dashboard_socket, door_of, mitra_socket
 from hadir.realtime.node import Node
 
@@ -52,7 +52,7 @@ def public(node: Node) -> Starlette:
         Route("/api/mitra/state", mitra_status.state),
         Route("/api/mitra/offers/{pairing_id}/accept", pairings.accept, methods=["POST"]),
         Route("/api/mitra/offers/{pairing_id}/decline", pairings.decline, methods=["POST"]),
-        Route("/api/pairings", pairings.create, methods=["POST"]),
+        Route("/api/pairings", pairings.creator(), methods=["POST"]),
         Route("/api/pairings/{id}", pairings.pairing, methods=["GET", "DELETE"]),
         Route("/api/sessions", sessions.sessions),
         Route("/api/sessions/{id}", sessions.session),
@@ -117,6 +117,7 @@ def _application(node: Node, routes: Sequence[BaseRoute], origins: tuple[str, ..
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["authorization", "content-type", "idempotency-key", "if-none-match"],
+        expose_headers=["etag", "retry-after"],
     )
     app = Starlette(routes=routes, exception_handlers=problems.HANDLERS, middleware=[cors] if origins else [])
     app.router.redirect_slashes = False

@@ -66,7 +66,7 @@ def _rupiah(value: Any) -> int | None:
 
 
 def _time(value: Any) -> datetime | None:
-    """None where it is no moment of the calendar in UTC."""
+    """None where it is no time with a zone that can be kept: when it came is known all the same."""
     try:
         when = datetime.fromisoformat(value)
         return when.astimezone(UTC) if when.tzinfo is not None else None

@@ -33,12 +33,20 @@ class Payments:
         self._wake = wake
 
     async def store(self, body: Mapping[str, Any]) -> None:
-        """Keeps an event; whatever it says is dealt with afterwards. Raises `PostgresUnavailable` and `Refused`."""
+        """Keeps an event; whatever it says is dealt with afterwards.
+
+        Raises `PostgresUnavailable`, and `Refused` (422) for what Postgres has no place for.
+        """
         try:
             await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
-        except asyncpg.UntranslatableCharacterError:
-            raise Refused(422, "bad_text", "The event has a NUL in a text, which nobody can keep.") from None
+        except asyncpg.DataError:
+            raise Refused(422, "bad_event", "The event cannot be kept: it has a NUL, or is too deep.") from None
         self._wake()
+
+    async def process_all(self) -> None:
+        """Deals with all events that nobody has dealt with. Raises `PostgresUnavailable`."""
+        while await self.process():
+            pass
 
     async def process(self) -> int:
         """Deals with the next event that nobody has dealt with; answers how many. Raises `PostgresUnavailable`.
