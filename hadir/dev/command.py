@@ -72,7 +72,7 @@ async def _work(
         operator_token = await _operator_token(config)
         urls = [each.url for each in instances]
         simulation = Simulation(config, urls, mitras, customers, CHURN_PER_MIN, name=SIMULATION)
-        mitra_ids = [mitra.mitra_id for mitra in simulation.mitras]
+        mitra_ids = [mitra.person_id for mitra in simulation.mitras]
         async with simulation:
             print(welcome.text(instances, environment, operator_token, mitra_ids), flush=True)
             started.set()
