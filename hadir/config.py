@@ -49,6 +49,14 @@ class Config:
     online_mirror_sweep_s: float
     heartbeat_flush_s: float
     beacon_cache_s: float
+    pairing_timeout_s: float
+    pairing_wave_size: int
+    pairing_wave_s: float
+    pairing_max_offers: int
+    mitra_max_open_offers: int
+    payment_timeout_s: float
+    session_s: float
+    xendit_callback_token: str | None
     connect_rate_per_s: float
     max_connections: int
     socket_max_age_s: float
@@ -121,6 +129,14 @@ SETTINGS = (
     Setting("VALKEY_ONLINE_MIRROR_SWEEP_SECONDS", "online_mirror_sweep_s", "300", seconds(), "Periodic reseed."),
     Setting("HEARTBEAT_FLUSH_MILLISECONDS", "heartbeat_flush_s", "200", parsers.milliseconds, "Write-behind of beats."),
     Setting("BEACON_CACHE_SECONDS", "beacon_cache_s", "10", seconds(), "How long a beacon's answer is valid."),
+    Setting("PAIRING_TIMEOUT_SECONDS", "pairing_timeout_s", "60", seconds(0.5, 3600), "How long a pairing searches."),
+    Setting("PAIRING_WAVE_SIZE", "pairing_wave_size", "50", whole(1, 1_000), "Mitras that a wave offers to."),
+    Setting("PAIRING_WAVE_SECONDS", "pairing_wave_s", "8", seconds(0.2), "From one wave to the next."),
+    Setting("PAIRING_MAX_OFFERS", "pairing_max_offers", "1000", whole(1, 10_000), "Offers of one pairing."),
+    Setting("MITRA_MAX_OPEN_OFFERS", "mitra_max_open_offers", "5", whole(1, 100), "Open offers of one mitra."),
+    Setting("PAYMENT_TIMEOUT_SECONDS", "payment_timeout_s", "600", seconds(0.5), "A session waits so long for it."),
+    Setting("SESSION_SECONDS", "session_s", "1800", seconds(0.5), "What a payment buys."),
+    Setting("XENDIT_CALLBACK_TOKEN", "xendit_callback_token", "", parsers.text, "Turns the webhook on.", secret=True),
     Setting("CONNECT_RATE_PER_SECOND", "connect_rate_per_s", "500", _rate, "New sockets a second, per instance."),
     Setting("MAX_CONNECTIONS", "max_connections", "", whole(1, 1_000_000), "Default: what descriptors allow."),
     Setting("SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", seconds(1), "Sockets are rotated at this ± 10 %."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class HadirError(Exception):
@@ -38,7 +38,10 @@ class SchemaUnfit(HadirError):
 
 
 class Refused(HadirError):
-    """A request that cannot be granted: an HTTP status, a short code, and a sentence for people."""
+    """A request that cannot be granted: an HTTP status, a short code, and a sentence for people.
+
+    `members`: what a program needs besides, such as the state that is in the way.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,9 @@ class Refused(HadirError):
         *,
         field: str | None = None,
         retry_after: int | None = None,
+        members: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
         self.field, self.retry_after = field, retry_after
+        self.members = members or {}

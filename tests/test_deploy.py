@@ -23,7 +23,7 @@ import yaml
 
 from hadir.config import DESCRIPTOR_RESERVE, SERVE_REQUIRES, SETTINGS, Config, load
 from hadir.http.app import HEALTH
-from hadir.http.mitra_status import WAIT_MAX_S
+from hadir.http.parties import WAIT_MAX_S
 from hadir.http.server import GRACEFUL_S
 from hadir.realtime.node import FLUSH_WAIT_S
 

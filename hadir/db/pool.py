@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +25,9 @@ PROBE_S = 0.5
 PROBE_COMMAND_S = 2.0
 RELEASE_S = 1.0
 IDLE_S = 300.0
+CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Nothing was written, and the same statement may do better."""
+CONFLICTS_MAX = 10
 
 LOST = (
     OSError,
@@ -174,21 +177,27 @@ class Postgres:
             await transaction.commit()
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[asyncpg.Record]:
+        """One statement, a transaction of its own: it is repeated where it met others in a deadlock."""
+        for _ in range(CONFLICTS_MAX):
+            with suppress(*CONFLICTS):
+                return await self._fetch_once(query, *args, timeout=timeout)
+        return await self._fetch_once(query, *args, timeout=timeout)
+
+    async def _fetch_once(self, query: str, *args: Any, timeout: float | None) -> list[asyncpg.Record]:
         async with self.acquire() as connection:
             found: list[asyncpg.Record] = await connection.fetch(query, *args, timeout=timeout)
             return found
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> asyncpg.Record | None:
-        async with self.acquire() as connection:
-            return await connection.fetchrow(query, *args, timeout=timeout)
+        records = await self.fetch(query, *args, timeout=timeout)
+        return records[0] if records else None
 
     async def fetchval(self, query: str, *args: Any, timeout: float | None = None) -> Any:
-        async with self.acquire() as connection:
-            return await connection.fetchval(query, *args, timeout=timeout)
+        record = await self.fetchrow(query, *args, timeout=timeout)
+        return None if record is None else record[0]
 
     async def execute(self, query: str, *args: Any, timeout: float | None = None) -> None:
-        async with self.acquire() as connection:
-            await connection.execute(query, *args, timeout=timeout)
+        await self.fetch(query, *args, timeout=timeout)
 
     async def _take(self) -> asyncpg.Connection:
         while self._idle:

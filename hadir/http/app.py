@@ -13,9 +13,22 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from hadir.http import beacon, health, internal, mitra_status, mitras, openapi, problems, settings
+from hadir.http import (
+    beacon,
+    health,
+    internal,
+    market,
+    mitra_status,
+    mitras,
+    openapi,
+    pairings,
+    problems,
+    sessions,
+    settings,
+    webhooks,
+)
 from hadir.http.openapi_operations import INTERNAL, PUBLIC
-from hadir.http.sockets import dashboard_socket, mitra_socket
+from hadir.http.sockets import customer_socket, dashboard_socket, door_of, mitra_socket
 from hadir.realtime.node import Node
 
 HEALTH = [
@@ -28,6 +41,7 @@ HEALTH = [
 
 def public(node: Node) -> Starlette:
     """What apps and customers reach."""
+    door = door_of(node)
     routes = [
         *HEALTH,
         Route("/openapi.json", openapi.served(PUBLIC)),
@@ -36,7 +50,19 @@ def public(node: Node) -> Starlette:
         Route("/api/mitra/status/online", mitra_status.online, methods=["POST"]),
         Route("/api/mitra/status/offline", mitra_status.offline, methods=["POST"]),
         Route("/api/mitra/state", mitra_status.state),
-        WebSocketRoute("/ws/mitra", mitra_socket(node)),
+        Route("/api/mitra/offers/{pairing_id}/accept", pairings.accept, methods=["POST"]),
+        Route("/api/mitra/offers/{pairing_id}/decline", pairings.decline, methods=["POST"]),
+        Route("/api/pairings", pairings.create, methods=["POST"]),
+        Route("/api/pairings/{id}", pairings.pairing, methods=["GET", "DELETE"]),
+        Route("/api/sessions", sessions.sessions),
+        Route("/api/sessions/{id}", sessions.session),
+        Route("/api/sessions/{id}/end", sessions.end, methods=["POST"]),
+        Route("/api/sessions/{id}/extend", sessions.extend, methods=["POST"]),
+        Route("/api/sessions/{id}/reroute", sessions.reroute, methods=["POST"]),
+        Route("/api/sessions/{id}/messages", sessions.messages, methods=["GET", "POST"]),
+        Route("/webhooks/xendit", webhooks.xendit, methods=["POST"]),
+        WebSocketRoute("/ws/mitra", mitra_socket(node, door)),
+        WebSocketRoute("/ws/customer", customer_socket(node, door)),
     ]
     return _application(node, routes, node.config.allowed_origins)
 
@@ -59,6 +85,14 @@ def inner(node: Node) -> Starlette:
         Route("/api/internal/mitras/{id}/offline", internal.take_offline, methods=["POST"]),
         Route("/api/internal/auth-sessions/{sid}/revoke", internal.revoke, methods=["POST"]),
         Route("/api/internal/expiry/release", internal.release_expiry, methods=["POST"]),
+        Route("/api/internal/pairings", market.pairings),
+        Route("/api/internal/pairings/{id}", market.pairing),
+        Route("/api/internal/sessions", market.sessions),
+        Route("/api/internal/sessions/{id}", market.session),
+        Route("/api/internal/sessions/{id}/end", market.end, methods=["POST"]),
+        Route("/api/internal/sessions/{id}/reroute", market.reroute, methods=["POST"]),
+        Route("/api/internal/sessions/{id}/paid", market.paid, methods=["POST"]),
+        Route("/api/internal/payments", market.payments),
         Route("/api/internal/config", settings.all_keys),
         Route("/api/internal/config/{key}", settings.key, methods=["GET", "PUT"]),
     ]
@@ -81,8 +115,8 @@ def _application(node: Node, routes: Sequence[BaseRoute], origins: tuple[str, ..
     cors = Middleware(
         Cors,
         allow_origins=origins,
-        allow_methods=["GET", "POST"],
-        allow_headers=["authorization", "content-type"],
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["authorization", "content-type", "idempotency-key", "if-none-match"],
     )
     app = Starlette(routes=routes, exception_handlers=problems.HANDLERS, middleware=[cors] if origins else [])
     app.router.redirect_slashes = False

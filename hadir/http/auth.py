@@ -13,10 +13,9 @@ from starlette.requests import HTTPConnection
 from hadir.config import Config
 from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, Refused
-from hadir.realtime.messages import BEARER_SUBPROTOCOL
+from hadir.realtime.messages import BEARER_SUBPROTOCOL, is_uuid
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
-from hadir.realtime.rows import is_uuid
 
 log = logging.getLogger(__name__)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from contextlib import nullcontext
+import hashlib
 from typing import Any
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir import metrics
 from hadir.errors import Refused, ValkeyUnavailable
 from hadir.http.auth import bearer_of, check_session, require_role
+from hadir.http.parties import read_until, wait_of
 from hadir.http.requests import json_body, json_response, node_of, optional_text
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.mirror import Beat
@@ -28,9 +28,8 @@ from hadir.realtime.presence import (
     Row,
     State,
 )
+from hadir.realtime.told import Told
 from hadir.realtime.transitions import Result
-
-WAIT_MAX_S = 25.0
 
 
 def _login(request: Request) -> Login:
@@ -71,41 +70,32 @@ async def offline(request: Request) -> Response:
 
 
 async def state(request: Request) -> Response:
-    """The truth now, or with `wait` as soon as it changes, at most that many seconds later."""
+    """The truth now; with `wait` as soon as it is another, than now or than that of `If-None-Match`."""
     login, node = _login(request), node_of(request)
-    wait_s = _wait(request)
-    with node.waiters.watch(login.subject_id) if wait_s else nullcontext(asyncio.Event()) as changed:
+    wait_s, told = wait_of(request), Told(login.subject_id)
+    known = request.headers.get("if-none-match")
+
+    async def read() -> tuple[bytes, str]:
         row = await _row(node, login)
-        deadline = time.monotonic() + wait_s
-        while wait_s > 0 and not node.waiters.closed:
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await changed.wait()
-            except TimeoutError:
-                break
-            changed.clear()
-            newer = await _row(node, login)
-            if newer.version != row.version:
-                row = newer
-                break
-    app_state = {
-        "wants_online": row.wants_online,
-        "offers": [],
-        "sessions": [],
-        "config": node.app_config.public(),
-    }
-    return json_response(_standing(row) | app_state)
+        told.hear(await node.work.submit("mitra", told))
+        offers = told.offers.values() if row.wants_online else ()
+        fields = _standing(row) | {
+            "wants_online": row.wants_online,
+            "offers": [*offers],
+            "sessions": [*told.sessions.values()],
+            "config": node.app_config.public(),
+        }
+        body = orjson.dumps(fields, option=orjson.OPT_UTC_Z)
+        return body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
+    def is_news(found: tuple[bytes, str]) -> bool:
+        nonlocal known
+        known = known or found[1]
+        return found[1] != known
 
-def _wait(request: Request) -> float:
-    asked = request.query_params.get("wait", "0")
-    try:
-        wait_s = float(asked)
-    except ValueError:
-        wait_s = -1.0
-    if not 0 <= wait_s <= WAIT_MAX_S:
-        raise Refused(422, "bad_field", f"wait must be seconds from 0 to {WAIT_MAX_S:g}.", field="wait")
-    return wait_s
+    body, etag = await read_until(node, login.subject_id, wait_s, read, is_news)
+    node.market.delivered(login.subject_id, told.offers)
+    return Response(body, 200, {"cache-control": "no-store", "etag": etag}, "application/json")
 
 
 async def _row(node: Node, login: Login) -> Row:

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir.db.queries import sql
 from hadir.errors import Refused, ValkeyUnavailable
 from hadir.http.auth import reader
+from hadir.http.pages import LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
 from hadir.http.requests import json_response, node_of, path_id, whole
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.node import Node
 from hadir.realtime.presence import State
 
-LIMIT_MAX = 200
-LIMIT = 50
 SEARCH_MAX = 100
 POOL_MAX = 1_000
 LOGINS_MAX = 20
@@ -41,7 +38,6 @@ STATES: Mapping[str, str] = {
 """The state filters, as conditions on `mitra_presence p`."""
 ANY = "true"
 MAX_ID = 2**128 - 1
-LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 async def mitras(request: Request) -> Response:
@@ -51,19 +47,19 @@ async def mitras(request: Request) -> Response:
     search, condition = _search(request), _condition(request)
     limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
     if search and not _is_id(search):
-        cursor = _cursor(request, ("name_key", "mitra_id"))
-        after = [cursor["name_key"], cursor["mitra_id"]] if cursor else ["", presence_rows.FIRST_ID]
+        before = cursor(request, ("name_key", "mitra_id"))
+        after = [before["name_key"], before["mitra_id"]] if before else ["", presence_rows.FIRST_ID]
         records = await node.postgres.fetch(by_name(condition), search, *after, limit + 1)
         position = ["name_key", "mitra_id"]
     else:
-        cursor = _cursor(request, ("mitra_id",))
+        before = cursor(request, ("mitra_id",))
         first, last = _id_range(search)
-        after_id = UUID(cursor["mitra_id"]).int if cursor else -1
+        after_id = UUID(before["mitra_id"]).int if before else -1
         first_id = str(UUID(int=min(max(first.int, after_id + 1), MAX_ID)))
         records = await node.postgres.fetch(by_id(condition), first_id, str(last), limit + 1)
         position = ["mitra_id"]
     page = records[:limit]
-    following = _pack({name: page[-1][name] for name in position}) if len(records) > limit else None
+    following = pack({name: page[-1][name] for name in position}) if len(records) > limit else None
     return json_response({"mitras": await listed(node, page), "next": following})
 
 
@@ -109,14 +105,14 @@ async def history(request: Request) -> Response:
     await reader(node, request)
     mitra_id = path_id(request, "id")
     limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
-    cursor = _cursor(request, ("at", "recorded_at"))
-    before = [_time(cursor[name]) for name in ("at", "recorded_at")] if cursor else [LATEST, LATEST]
+    after = cursor(request, ("at", "recorded_at"))
+    before = [time_of(after[name]) for name in ("at", "recorded_at")] if after else [LATEST, LATEST]
     records = await node.postgres.fetch(sql("mitra_history"), mitra_id, *before, limit + 1)
     if not records and not (await presence_rows.read(node.postgres, [mitra_id])).rows:
         raise unknown_mitra()
     page, following = records[:limit], None
     if len(records) > limit:
-        following = _pack({name: page[-1][name].isoformat() for name in ("at", "recorded_at")})
+        following = pack({name: page[-1][name].isoformat() for name in ("at", "recorded_at")})
     return json_response({"changes": [dict(record) for record in page], "next": following})
 
 
@@ -184,44 +180,3 @@ def _id_range(prefix: str) -> tuple[UUID, UUID]:
     """The first and the last id that begin so."""
     digits = prefix.lower().replace("-", "")[:32]
     return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-
-
-def _pack(position: Mapping[str, str]) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
-
-
-def _cursor(request: Request, fields: Sequence[str]) -> dict[str, str] | None:
-    """The position that `next` gave. Raises `Refused` (422) for anything else."""
-    packed = request.query_params.get("cursor")
-    if packed is None:
-        return None
-    try:
-        position = orjson.loads(base64.b64decode(packed + "=" * (-len(packed) % 4), altchars="-_", validate=True))
-        fits = list(position) == list(fields) and all(isinstance(value, str) for value in position.values())
-        if not fits or "\0" in "".join(position.values()):
-            raise ValueError(position)
-        for name, value in position.items():
-            CURSOR_CHECKS[name](value)
-    except (ValueError, TypeError, AttributeError, OverflowError):
-        raise Refused(422, "bad_cursor", "cursor must be what `next` of this list said.", field="cursor") from None
-    return dict(position)
-
-
-def _uuid(text: str) -> None:
-    if not presence_rows.is_uuid(text):
-        raise ValueError(text)
-
-
-def _time(text: str) -> datetime:
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is None:
-        raise ValueError(text)
-    return when.astimezone(UTC)
-
-
-CURSOR_CHECKS: Mapping[str, Callable[[str], object]] = {
-    "name_key": str,
-    "mitra_id": _uuid,
-    "at": _time,
-    "recorded_at": _time,
-}

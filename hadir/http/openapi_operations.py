@@ -9,8 +9,7 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from hadir.http.auth import CONTROL_CENTRE
-from hadir.http.mitra_status import WAIT_MAX_S
-from hadir.http.mitras import LIMIT, LIMIT_MAX, POOL_MAX, SEARCH_MAX
+from hadir.http.mitras import POOL_MAX, SEARCH_MAX
 from hadir.http.openapi_schemas import (
     ANY,
     BOOLEAN,
@@ -26,6 +25,8 @@ from hadir.http.openapi_schemas import (
     record,
     ref,
 )
+from hadir.http.pages import LIMIT, LIMIT_MAX
+from hadir.http.parties import WAIT_MAX_S
 from hadir.realtime.appconfig import KEYS
 
 PUBLIC, INTERNAL = "public", "internal"

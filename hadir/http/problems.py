@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -20,8 +21,10 @@ CODES = {404: "not_found", 405: "method_not_allowed"}
 RETRY_AFTER_S = 2
 
 
-def body(status: int, code: str, detail: str, *, field: str | None = None) -> bytes:
-    """The document; `code` is stable and for programs, `detail` a sentence for people."""
+def body(
+    status: int, code: str, detail: str, *, field: str | None = None, members: Mapping[str, str] | None = None
+) -> bytes:
+    """The document; `code` and `members` are stable and for programs, `detail` a sentence for people."""
     fields: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -31,7 +34,7 @@ def body(status: int, code: str, detail: str, *, field: str | None = None) -> by
     }
     if field is not None:
         fields["field"] = field
-    return orjson.dumps(fields)
+    return orjson.dumps(fields | dict(members or {}))
 
 
 def headers_of(refusal: Refused) -> dict[str, str]:
@@ -45,7 +48,7 @@ def headers_of(refusal: Refused) -> dict[str, str]:
 
 def refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    document = body(error.status, error.code, error.detail, field=error.field)
+    document = body(error.status, error.code, error.detail, field=error.field, members=error.members)
     return Response(document, error.status, headers_of(error), MEDIA_TYPE)
 
 

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir.errors import Refused
+from hadir.realtime.messages import is_uuid
 from hadir.realtime.node import Node
-from hadir.realtime.rows import is_uuid
 
 BODY_MAX = 64 * 1024
 TEXT_MAX = 100

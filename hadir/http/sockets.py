@@ -19,7 +19,7 @@ from hadir.http.auth import CONTROL_CENTRE, bearer_of, reader
 from hadir.http.protocol import EXTENSION, SocketProtocol
 from hadir.realtime.messages import SUBPROTOCOL, CloseCode, error
 from hadir.realtime.node import Node
-from hadir.realtime.peer import Peer
+from hadir.realtime.peer import Login, Peer
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Door:
         """A leaky bucket each, as the one time until which its connects are paid for (GCRA, ITU-T I.371)."""
         paid_until = max(now, self._paid_until.get(subject_id, now)) + CONNECT_EVERY_S
         if paid_until > now + CONNECTS_BURST * CONNECT_EVERY_S:
-            raise Refused(429, "too_many", "This mitra connects too often.", retry_after=round(CONNECT_EVERY_S))
+            raise Refused(429, "too_many", "This account connects too often.", retry_after=round(CONNECT_EVERY_S))
         self._paid_until[subject_id] = paid_until
         if len(self._paid_until) > self._prune_at:
             self._paid_until = {each: until for each, until in self._paid_until.items() if until > now}
@@ -105,25 +105,49 @@ class Socket:
             await link.finish()
 
 
-def mitra_socket(node: Node) -> Socket:
+def mitra_socket(node: Node, door: Door) -> Socket:
     """`/ws/mitra`."""
-    door = Door(node.config.connect_rate_per_s, node.config.max_connections)
 
     async def admit(handshake: HTTPConnection) -> Peer:
-        _require_ready(node)
-        origin = handshake.headers.get("origin")
-        if origin is not None and origin not in node.config.allowed_origins:
-            raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
-        login = node.sockets.verify(bearer_of(handshake))
-        if login.role in CONTROL_CENTRE:
-            raise Refused(403, "wrong_role", "This socket needs a token of role mitra.")
-        if login.role != "mitra":
-            raise Refused(401, "bad_token", "This socket needs a token of role mitra.")
+        login = _at_the_door(node, handshake, "mitra")
         wants_online = _wanted_status(handshake)
-        door.enter(login.subject_id, len(node.registry))
-        return await node.sockets.admit(login, wants_online)
+        door.enter(login.subject_id, _open(node))
+        return await node.sockets.admit(login, wants_online, node.market)
 
     return Socket(admit)
+
+
+def customer_socket(node: Node, door: Door) -> Socket:
+    """`/ws/customer`."""
+
+    async def admit(handshake: HTTPConnection) -> Peer:
+        login = _at_the_door(node, handshake, "customer")
+        door.enter(login.subject_id, _open(node))
+        return await node.customer_sockets.admit(login, node.market)
+
+    return Socket(admit)
+
+
+def door_of(node: Node) -> Door:
+    """One door for the public sockets of all kinds: they share the descriptors."""
+    return Door(node.config.connect_rate_per_s, node.config.max_connections)
+
+
+def _open(node: Node) -> int:
+    return len(node.registry) + len(node.customers)
+
+
+def _at_the_door(node: Node, handshake: HTTPConnection, role: str) -> Login:
+    _require_ready(node)
+    origin = handshake.headers.get("origin")
+    if origin is not None and origin not in node.config.allowed_origins:
+        raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
+    login = node.sockets.verify(bearer_of(handshake))
+    if login.role in CONTROL_CENTRE:
+        raise Refused(403, "wrong_role", f"This socket needs a token of role {role}.")
+    if login.role != role:
+        raise Refused(401, "bad_token", f"This socket needs a token of role {role}.")
+    return login
 
 
 def dashboard_socket(node: Node) -> Socket:

@@ -120,8 +120,8 @@ class Availability:
         names = ("online", "suspect", "available", "busy", "deactivated")
         return Counts(**{name: record[name] for name in names}, state="rebuilding")
 
-    async def pool(self, limit: int) -> tuple[Sequence[asyncpg.Record], str]:
-        """Rows with names of who can take work, whom to offer first at the head; `live` or `rebuilding` as in counts.
+    async def queue(self, limit: int) -> tuple[list[str], str]:
+        """Ids of who can take work, whom to offer first at the head; `live` or `rebuilding` as in counts.
 
         Raises `PostgresUnavailable`.
         """
@@ -129,10 +129,16 @@ class Availability:
             ids = await self._mirror.pool(limit)
         except ValkeyUnavailable:
             ids = None
-        if ids is None:
-            return await self._postgres.fetch(sql("available_pool"), self._postgres_fresh_s, limit), "rebuilding"
+        if ids is not None:
+            return ids, "live"
+        records = await self._postgres.fetch(sql("available_pool"), self._postgres_fresh_s, limit)
+        return [record["mitra_id"] for record in records], "rebuilding"
+
+    async def pool(self, limit: int) -> tuple[Sequence[asyncpg.Record], str]:
+        """The head of the queue as rows with names. Raises `PostgresUnavailable`."""
+        ids, state = await self.queue(limit)
         found = {record["mitra_id"]: record for record in await self._postgres.fetch(sql("mitras_by_id"), ids)}
-        return [found[mitra_id] for mitra_id in ids if mitra_id in found], "live"
+        return [found[mitra_id] for mitra_id in ids if mitra_id in found], state
 
 
 def iso(when: datetime) -> str:

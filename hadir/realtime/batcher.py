@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
-import asyncpg
-
 from hadir import metrics
+from hadir.db.pool import CONFLICTS
 from hadir.errors import PostgresUnavailable, Refused
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,6 @@ HELD_S = 5.0
 """How long an item that is not durable waits for what somebody else holds."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Conflict = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class Later:
@@ -133,7 +131,7 @@ class Batcher(Generic[Item, Result]):
             except PostgresUnavailable as error:
                 entries = self._keep_durable(entries, error)
                 await asyncio.sleep(RETRY_S)
-            except Conflict:
+            except CONFLICTS:
                 metrics.BATCH_RETRIES.labels(self._name).inc()
             except Exception as error:  # whatever it is, it belongs to one of the items
                 if len(entries) == 1:

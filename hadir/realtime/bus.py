@@ -22,13 +22,14 @@ log = logging.getLogger(__name__)
 VERSION = 1
 CANARY_S = 0.5
 CANARY_DEADLINE_S = 1.0
-IDS_PER_EVENT = 500
+IDS_PER_EVENT = 1_000
 PENDING_MAX = 50_000
 
 
 @dataclass(frozen=True, slots=True)
 class BusEvent:
-    """`ids` of what changed: mitras (`presence`), logins (`revoked`), nothing (`config`), a reply's name (`census`)."""
+    """`ids` of what changed: mitras (`presence`: their rows, `mitras`: their offers and sessions), `customers` (their
+    pairings and sessions), logins (`revoked`), nothing (`config`), a reply's name (`census`)."""
 
     type: str
     ids: Sequence[str]
@@ -47,7 +48,7 @@ class Bus:
         self._keys = keys
         self._instance_id = instance_id
         self._own_channel = keys.instance_channel(instance_id)
-        self._pending: dict[str, dict[str, None]] = {}
+        self._pending: dict[tuple[str, str], dict[str, None]] = {}
         self._wake = asyncio.Event()
         self._canaries: dict[int, float] = {}
         self._canary = 0
@@ -56,9 +57,10 @@ class Bus:
         self.on_event: list[Callable[[BusEvent], None]] = []
         self.on_gap: list[Callable[[], None]] = []
 
-    def publish(self, kind: str, ids: Iterable[str] = ()) -> None:
-        """Enqueues at once; equal ids of a type that wait together become one."""
-        waiting = self._pending.setdefault(kind, {})
+    def publish(self, kind: str, ids: Iterable[str] = (), instance_id: str | None = None) -> None:
+        """Enqueues at once, for one instance or for all; equal ids of a type that wait together become one."""
+        channel = self._keys.events_channel if instance_id is None else self._keys.instance_channel(instance_id)
+        waiting = self._pending.setdefault((channel, kind), {})
         if len(waiting) < PENDING_MAX:  # what is dropped here, the others' feeds find
             waiting.update(dict.fromkeys(ids))
         self._wake.set()
@@ -87,10 +89,10 @@ class Bus:
     async def flush(self) -> None:
         """Publishes what waits. Raises `ValkeyUnavailable`; what waited is then dropped."""
         pending, self._pending = self._pending, {}
-        for kind, ids in pending.items():
+        for (channel, kind), ids in pending.items():
             listed = list(ids)
             for start in range(0, max(1, len(listed)), IDS_PER_EVENT):
-                await self.send(self._keys.events_channel, kind, listed[start : start + IDS_PER_EVENT])
+                await self.send(channel, kind, listed[start : start + IDS_PER_EVENT])
 
     async def _listener(self) -> None:
         """Subscribes for ever; every loss of the connection, and every silent canary, begins again."""

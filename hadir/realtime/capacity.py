@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import asyncpg
-
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
 from hadir.realtime import rows as presence_rows
@@ -14,8 +12,6 @@ from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import Row
 
 AT_ONCE = 500
-CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
-CONFLICTS_MAX = 10
 
 
 async def follow_default(postgres: Postgres, mirror: Mirror, changed: Callable[[Sequence[Row]], None]) -> int:
@@ -24,16 +20,10 @@ async def follow_default(postgres: Postgres, mirror: Mirror, changed: Callable[[
     Each chunk reads the configured value anew, so that two of these agree. Whatever stops it halfway, the leader's
     next sweep goes on. Raises `PostgresUnavailable`.
     """
-    moved, after, conflicts = 0, presence_rows.FIRST_ID, 0
+    moved, after = 0, presence_rows.FIRST_ID
     while True:
         at = time.monotonic()
-        try:
-            records = await postgres.fetch(sql("capacity_resize"), after, AT_ONCE)
-        except CONFLICTS:
-            conflicts += 1
-            if conflicts > CONFLICTS_MAX:
-                raise
-            continue
+        records = await postgres.fetch(sql("capacity_resize"), after, AT_ONCE)
         reading = presence_rows.reading_of([each for each in records if each["mitra_id"] is not None], at)
         moved += len(reading.rows)
         await mirror.apply(reading)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from hadir.realtime.connection import Connection
 from hadir.realtime.mirror import chunks
 from hadir.realtime.registry import Registry
 from hadir.realtime.valkey import Valkey
@@ -13,7 +14,7 @@ from hadir.realtime.valkey import Valkey
 PER_REPLY = 1_000
 
 
-async def answer_census(valkey: Valkey, instance_id: str, registry: Registry, ids: Sequence[str]) -> None:
+async def answer_census(valkey: Valkey, instance_id: str, registry: Registry[Connection], ids: Sequence[str]) -> None:
     """Publishes this instance's claimed connections to the channel that the question names, then that it is done.
 
     Raises `ValkeyUnavailable`.

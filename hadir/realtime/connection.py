@@ -7,35 +7,41 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from hadir import metrics
 from hadir.config import Config
-from hadir.errors import HadirError, Refused, ValkeyUnavailable
+from hadir.errors import HadirError, PostgresUnavailable, Refused, ValkeyUnavailable
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.messages import MITRA_SENDS, CloseCode, encode, ending
 from hadir.realtime.mirror import Mirror
-from hadir.realtime.peer import Login, Peer, Verify, greeting_of, new_dialogue, utc_now
+from hadir.realtime.pairing import OfferStatus
+from hadir.realtime.party import Desk, Party
+from hadir.realtime.peer import Login, Verify, greeting_of, new_dialogue
 from hadir.realtime.presence import Claim, Close, Outcome, Reclaim, Row, SetStatus, Standing, standing
 from hadir.realtime.registry import Registry
+from hadir.realtime.told import News, Work
 from hadir.realtime.transitions import Result, Transitions
+from hadir.realtime.work import WorkReader
 
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 3.0
 
 
-class Connection(Peer):
+class Connection(Party):
     """One socket of one mitra, and where it stands by the mitra's row."""
 
     __slots__ = ("_early", "connection_id", "owner", "reclaiming", "row", "sockets")
 
     kind = "mitra"
+    lists = ("offers", "sessions")
 
-    def __init__(self, sockets: MitraSockets, login: Login, session: Dialogue) -> None:
-        super().__init__(login, session, sockets.verify)
+    def __init__(self, sockets: MitraSockets, login: Login, session: Dialogue, desk: Desk) -> None:
+        super().__init__(login, session, sockets.verify, desk)
         self.sockets = sockets
         self.connection_id = secrets.token_hex(8)
         self.owner = f"{sockets.instance_id} {self.connection_id}"
@@ -50,10 +56,21 @@ class Connection(Peer):
 
     def hello(self) -> str:
         common = greeting_of(self.sockets.config, self.session)
-        return encode("hello", connection_id=self.connection_id, **common, state=self.sockets.state_of(self))
+        return encode("hello", connection_id=self.connection_id, **common, state=self.state())
 
-    def send_state(self, re: str | None) -> None:
-        self.send(encode("sync", re=re, server_time=utc_now(), state=self.sockets.state_of(self)))
+    def state(self) -> dict[str, Any]:
+        row = self.row
+        presence = {
+            "online": row is not None and row.is_online,
+            "wants_online": row is not None and row.wants_online,
+            "pending": row is None,
+        }
+        return {**presence, **super().state(), "config": self.sockets.app_config.public()}
+
+    def hear_work(self, work: Work) -> News:
+        if self.row is not None and not self.row.wants_online:
+            work = replace(work, offers=[each for each in work.offers if each.status is not OfferStatus.OPEN])
+        return super().hear_work(work)
 
     def change_status(self, online: bool, re: str | None) -> None:
         self.sockets.change_status(self, online, re)
@@ -70,7 +87,7 @@ class Connection(Peer):
     def claimed(self, row: Row) -> None:
         """The claim is committed and mirrored; what was heard of the mitra meanwhile counts where it is newer."""
         told_pending = self.row is None and self.started
-        self.row = row
+        self._know(row)
         self._stand(standing(row, self.connection_id, self.sid))  # a claim that had to wait may have come too late
         if told_pending:
             self.send_state(None)
@@ -86,7 +103,7 @@ class Connection(Peer):
             if self._early is None or row.version > self._early.version:
                 self._early = row
         elif row.version > known.version:
-            self.row = row
+            self._know(row)
             self._stand(standing(row, self.connection_id, self.sid))
             if (row.is_online, row.wants_online) != (known.is_online, known.wants_online):
                 self.send_state(None)
@@ -94,7 +111,15 @@ class Connection(Peer):
     def learn(self, row: Row) -> None:
         """A row of which the app need not be told."""
         if self.row is None or row.version > self.row.version:
-            self.row = row
+            wanted = self.row is not None and self.row.wants_online
+            self._know(row)
+            if row.wants_online and not wanted:
+                self.desk.read_again(self)  # offers that are open all the same
+
+    def _know(self, row: Row) -> None:
+        self.row = row
+        if not row.wants_online:
+            self.told.withhold_offers()
 
     def answered(self, row: Row) -> None:
         """What Postgres had when this connection asked it for something."""
@@ -132,7 +157,8 @@ class MitraSockets:
         instance_id: str,
         transitions: Transitions,
         mirror: Mirror,
-        registry: Registry,
+        registry: Registry[Connection],
+        work: WorkReader,
         app_config: AppConfig,
         *,
         postgres_available: Callable[[], bool],
@@ -145,19 +171,20 @@ class MitraSockets:
         self._transitions = transitions
         self._mirror = mirror
         self._registry = registry
-        self._app_config = app_config
+        self._work = work
+        self.app_config = app_config
         self._postgres_available = postgres_available
         self._pending = 0
         self.beaten: Callable[[Connection], None] = lambda connection: None
 
-    async def admit(self, login: Login, wants_online: bool | None) -> Connection:
+    async def admit(self, login: Login, wants_online: bool | None, desk: Desk) -> Connection:
         """Claims the row for a new connection and registers it. Raises `Refused`, holding nothing.
 
         Registered before the claim: whatever is said of the mitra from now on is heard. The caller must call
         `Connection.ended` in the end, whatever happens.
         """
         now = time.monotonic()
-        connection = Connection(self, login, new_dialogue(self.config, login, now, MITRA_SENDS))
+        connection = Connection(self, login, new_dialogue(self.config, login, now, MITRA_SENDS), desk)
         after_outage = not self._postgres_available()
         claim = Claim(connection.connection_id, self.instance_id, login.sid, wants_online, after_outage)
         future = self._transitions.submit(login.subject_id, claim, at=now, durable=True)
@@ -166,12 +193,20 @@ class MitraSockets:
             await asyncio.wait([future], timeout=0 if after_outage else CLAIM_WAIT_S)
             if future.done():
                 self._settle(connection, future.result())
+                await self._read_work(connection)
             else:
                 await self._admit_pending(connection, future)
         except BaseException:
             connection.ended(None)
             raise
         return connection
+
+    async def _read_work(self, connection: Connection) -> None:
+        """Behind the claim, and heard of since before it: no offer falls between."""
+        try:
+            connection.hear_work(await asyncio.shield(self._work.submit("mitra", connection.told)))
+        except (PostgresUnavailable, Refused):
+            connection.desk.read_again(connection)  # it is told as soon as it can be read
 
     async def _admit_pending(self, connection: Connection, future: asyncio.Future[Result]) -> None:
         """Postgres is away. A mitra that a warm mirror does not know as deactivated is let in, unclaimed."""
@@ -275,20 +310,6 @@ class MitraSockets:
             self.beaten(connection)
         else:
             connection.answered(result.row)
-
-    # what an app is told
-
-    def state_of(self, connection: Connection) -> dict[str, Any]:
-        """The truth an app rebuilds itself from; offers and sessions come with pairing."""
-        row = connection.row
-        return {
-            "online": row is not None and row.is_online,
-            "wants_online": row is not None and row.wants_online,
-            "pending": row is None,
-            "offers": [],
-            "sessions": [],
-            "config": self._app_config.public(),
-        }
 
 
 def _heed(future: asyncio.Future[Result]) -> None:

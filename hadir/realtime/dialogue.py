@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from hadir.realtime.messages import (
     CloseCode,
+    Command,
     Ping,
     Status,
     Sync,
@@ -68,7 +69,14 @@ class TellState:
     re: str | None
 
 
-Effect = Send | Close | ChangeStatus | RefreshToken | TellState
+@dataclass(frozen=True, slots=True)
+class CarryOut:
+    """Have it decided and send the answer, after what was to be carried out before."""
+
+    command: Command
+
+
+Effect = Send | Close | ChangeStatus | RefreshToken | TellState | CarryOut
 
 
 class Dialogue:
@@ -127,6 +135,8 @@ class Dialogue:
                 return (RefreshToken(message.token, message.id),)
             case Sync():
                 return (TellState(message.id),)
+            case _:
+                return (CarryOut(message),)
 
     def binary(self, now: float) -> Sequence[Effect]:
         """A binary frame came."""

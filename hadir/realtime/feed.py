@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from hadir import metrics
 from hadir.db.pool import Postgres
@@ -15,13 +16,19 @@ from hadir.errors import HadirError, PostgresUnavailable
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.bus import BusEvent
-from hadir.realtime.mirror import Mirror
+from hadir.realtime.changes import Changes
+from hadir.realtime.connection import Connection
+from hadir.realtime.customers import Customer
+from hadir.realtime.mirror import Mirror, chunks
+from hadir.realtime.party import Party
 from hadir.realtime.presence import Revoke, Row
 from hadir.realtime.registry import Registry
 from hadir.realtime.transitions import Transitions
 from hadir.realtime.waiters import Waiters
+from hadir.realtime.work import READ_AT_ONCE, WorkReader
 
 log = logging.getLogger(__name__)
+P = TypeVar("P", bound=Party)
 
 INTERVAL_S = 3.0
 INTERVAL_WITHOUT_BUS_S = 1.0
@@ -38,7 +45,9 @@ class Feed:
         postgres: Postgres,
         mirror: Mirror,
         transitions: Transitions,
-        registry: Registry,
+        registry: Registry[Connection],
+        customers: Registry[Customer],
+        work: WorkReader,
         waiters: Waiters,
         app_config: AppConfig,
         *,
@@ -49,6 +58,8 @@ class Feed:
         self._mirror = mirror
         self._transitions = transitions
         self._registry = registry
+        self._customers = customers
+        self._work = work
         self._waiters = waiters
         self._app_config = app_config
         self._bus_up = bus_up
@@ -56,6 +67,12 @@ class Feed:
         self._wake = asyncio.Event()
         self._mitras: set[str] = set()
         self._logins: set[str] = set()
+        self._at_work: set[str] = set()
+        """Mitras whose offers and sessions are to be read again."""
+        self._served: set[str] = set()
+        """Customers whose pairings and sessions are to be read again."""
+        self._pairing_changes = Changes(postgres, "pairings_changed")
+        self._session_changes = Changes(postgres, "sessions_changed")
         self._config = False
         self._all = True
         self.since: datetime | None = None
@@ -75,6 +92,10 @@ class Feed:
                 for tell in self.on_changed:
                     tell(event.ids)
                 self.read_again(event.ids)
+            case "mitras":
+                self.read_mitras(event.ids)
+            case "customers":
+                self.read_customers(event.ids)
             case "revoked":
                 self.revoked(event.ids)
             case "config":
@@ -86,6 +107,23 @@ class Feed:
         ids = list(mitra_ids)
         self._mitras.update(self._registry.held(ids), self._waiters.of(ids))
         if self._mitras:
+            self._wake.set()
+
+    def read_mitras(self, mitra_ids: Iterable[str]) -> None:
+        """Something changed about the offers or sessions of these mitras."""
+        self._hear_work(mitra_ids, self._registry.held, self._at_work)
+
+    def read_customers(self, customer_ids: Iterable[str]) -> None:
+        """Something changed about the pairings or sessions of these customers."""
+        self._hear_work(customer_ids, self._customers.held, self._served)
+
+    def _hear_work(self, names: Iterable[str], held: Callable[[Iterable[str]], list[str]], waiting: set[str]) -> None:
+        """Requests that wait read by themselves; for sockets it is read here."""
+        ids = list(names)
+        for name in self._waiters.of(ids):
+            self._waiters.wake(name)
+        if here := held(ids):
+            waiting.update(here)
             self._wake.set()
 
     def revoked(self, sids: Iterable[str]) -> None:
@@ -124,6 +162,8 @@ class Feed:
         mitras, self._mitras = self._mitras, set()
         logins, self._logins = self._logins, set()
         config, self._config = self._config, False
+        # Customers first: they are few, and wait.
+        await self._read_work("customer", self._customers, self._served)
         if mitras:
             self.deliver((await presence_rows.read(self._postgres, mitras)).rows)
         if logins:
@@ -131,6 +171,20 @@ class Feed:
             await self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
         if config:
             await self._app_config.reread()
+        await self._read_work("mitra", self._registry, self._at_work)
+
+    async def _read_work(self, role: str, registry: Registry[P], ids: set[str]) -> None:
+        """Has the sockets of these hear what their work is now."""
+        taken = list(ids)
+        ids.clear()
+        try:
+            for chunk in chunks([party for each in taken for party in registry.of(each)], READ_AT_ONCE):
+                works = await self._work.read([(role, each.told) for each in chunk])
+                for party, work in zip(chunk, works, strict=True):
+                    party.hear_work(work)
+        except PostgresUnavailable:
+            ids.update(taken)  # with the next reading: nobody may come to name them again
+            raise
 
     async def _poll(self) -> None:
         """Everything since the watermark, a page at a time; the watermark stays behind by the overlap."""
@@ -141,6 +195,7 @@ class Feed:
             self._seen = {}  # nobody may have applied what changed while nobody led
         now = await self._postgres.fetchval("SELECT clock_timestamp()")
         since = min(self.since, now) if self.since else now
+        await self._poll_work(since - OVERLAP)
         await self._app_config.reread()
         revoked = await self._postgres.fetch(sql("revoked_since"), since - OVERLAP)
         await self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
@@ -164,6 +219,17 @@ class Feed:
         self._led = leads
         self.since = now
         metrics.FEED_SECONDS.observe(time.monotonic() - started)
+
+    async def _poll_work(self, since: datetime) -> None:
+        """Whom pairings and sessions concern that changed; read at once, since they may wait for it."""
+        pairings, sessions = await self._pairing_changes.new(since), await self._session_changes.new(since)
+        self.read_customers({record["customer_id"] for record in (*pairings, *sessions)})
+        mitras = {mitra_id for record in sessions for mitra_id in record["mitras"]}
+        for chunk in chunks([record["id"] for record in pairings], READ_AT_ONCE):
+            offered = await self._postgres.fetch(sql("pairings_offered"), list(chunk))
+            mitras.update(record["mitra_id"] for record in offered)
+        self.read_mitras(mitras)
+        await self._read_named()
 
     def _is_new(self, row: Row) -> bool:
         seen = self._seen.get(row.mitra_id)

@@ -37,7 +37,7 @@ class Heartbeats:
         instance_id: str,
         mirror: Mirror,
         postgres: Postgres,
-        registry: Registry,
+        registry: Registry[Connection],
         *,
         reclaim: Callable[[Iterable[Connection]], None],
         on_cold: Callable[[], None],

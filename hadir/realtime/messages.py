@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+from uuid import UUID
 
 import orjson
+
+from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX
 
 FRAME_MAX = 16 * 1024
 """Bytes of a text frame; above it `too_large`, above `MESSAGE_MAX` the connection ends with 1009."""
@@ -95,9 +98,44 @@ class Sync:
     id: str | None
 
 
-ClientMessage = Ping | Status | TokenRefresh | Sync
+@dataclass(frozen=True, slots=True)
+class OfferAccept:
+    id: str | None
+    pairing_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferDecline:
+    id: str | None
+    pairing_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfferSeen:
+    id: str | None
+    pairing_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnd:
+    id: str | None
+    session_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSend:
+    id: str | None
+    session_id: str
+    client_id: str
+    body: str
+
+
+Command = OfferAccept | OfferDecline | OfferSeen | SessionEnd | ChatSend
+"""What Postgres has to decide."""
+ClientMessage = Ping | Status | TokenRefresh | Sync | Command
 DASHBOARD_SENDS = frozenset({"ping", "token.refresh", "sync"})
-MITRA_SENDS = DASHBOARD_SENDS | {"status"}
+CUSTOMER_SENDS = DASHBOARD_SENDS | {"session.end", "chat.send"}
+MITRA_SENDS = CUSTOMER_SENDS | {"status", "offer.accept", "offer.decline", "offer.seen"}
 
 
 def parse(text: str, takes: frozenset[str]) -> ClientMessage:
@@ -127,6 +165,21 @@ def parse(text: str, takes: frozenset[str]) -> ClientMessage:
             return TokenRefresh(message_id, _field(fields, "token", str, "a string"))
         case "sync":
             return Sync(message_id)
+        case "offer.accept":
+            return OfferAccept(message_id, _uuid(fields, "pairing_id"))
+        case "offer.decline":
+            return OfferDecline(message_id, _uuid(fields, "pairing_id"))
+        case "offer.seen":
+            return OfferSeen(message_id, _uuid(fields, "pairing_id"))
+        case "session.end":
+            return SessionEnd(message_id, _uuid(fields, "session_id"))
+        case "chat.send":
+            return ChatSend(
+                message_id,
+                _uuid(fields, "session_id"),
+                _text(fields, "client_id", CLIENT_ID_MAX),
+                _text(fields, "body", BODY_MAX),
+            )
         case _:
             raise WireError("bad_field", "type must be a string.", field="type", re=message_id)
 
@@ -143,6 +196,34 @@ def _field(fields: dict[str, Any], name: str, kind: type, expected: str) -> Any:
     if type(value) is kind:
         return value
     raise WireError("bad_field", f"{name} must be {expected}.", field=name, re=fields.get("id"))
+
+
+def _uuid(fields: dict[str, Any], name: str) -> str:
+    value = _field(fields, name, str, "a UUID").lower()
+    if is_uuid(value):
+        return str(value)
+    raise WireError("bad_field", f"{name} must be a UUID.", field=name, re=fields.get("id"))
+
+
+def _text(fields: dict[str, Any], name: str, longest: int) -> str:
+    expected = f"a text of 1 to {longest} characters"
+    value = _field(fields, name, str, expected)
+    if fits(value, longest):
+        return str(value)
+    raise WireError("bad_field", f"{name} must be {expected}.", field=name, re=fields.get("id"))
+
+
+def fits(text: str, longest: int) -> bool:
+    """Whether a text of people can be kept: not empty, not too long, without what Postgres has no place for."""
+    return 0 < len(text) <= longest and "\0" not in text
+
+
+def is_uuid(text: str) -> bool:
+    """Whether a text is an id as this program writes them: a lower-case UUID."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def encode(kind: str, **fields: Any) -> str:

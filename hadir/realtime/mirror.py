@@ -264,6 +264,12 @@ class Mirror:
         found: list[str] | None = await self._valkey.run("pool", keys, [self._stale_ms, limit, QUEUE_LOOK])
         return found
 
+    async def instances_of(self, mitra_ids: Sequence[str]) -> list[str | None]:
+        """The instance that holds each one's socket; None where none does. Raises `ValkeyUnavailable`."""
+        owners = await self._valkey.command("HMGET", self._keys.connections, *mitra_ids)
+        found = [(owner or "-").partition(" ")[0] for owner in owners]
+        return [None if instance_id == "-" else instance_id for instance_id in found]
+
     async def last_beats(self, mitra_ids: Sequence[str]) -> dict[str, datetime]:
         """When each of them, where it is held as online, beat last. Raises `ValkeyUnavailable`."""
         if not mitra_ids:

@@ -21,16 +21,20 @@ from hadir.errors import HadirError, SchemaBehind, StoreUnavailable
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.availability import Availability
+from hadir.realtime.bell import Bell
 from hadir.realtime.bus import Bus, BusEvent
 from hadir.realtime.census import answer_census
-from hadir.realtime.connection import MitraSockets
+from hadir.realtime.connection import Connection, MitraSockets
+from hadir.realtime.customers import Customer, CustomerSockets
 from hadir.realtime.dashboards import Dashboards
 from hadir.realtime.feed import Feed
 from hadir.realtime.heartbeats import Heartbeats
 from hadir.realtime.keys import Keys
 from hadir.realtime.liveness import Liveness
+from hadir.realtime.market import Market
 from hadir.realtime.messages import CloseCode, encode
 from hadir.realtime.mirror import Mirror
+from hadir.realtime.party import Party
 from hadir.realtime.peer import Peer, Verify
 from hadir.realtime.presence import Row, Rules
 from hadir.realtime.registry import Registry
@@ -39,6 +43,7 @@ from hadir.realtime.sweeps import Sweeps
 from hadir.realtime.transitions import Transitions
 from hadir.realtime.valkey import Valkey
 from hadir.realtime.waiters import Waiters
+from hadir.realtime.work import WorkReader
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +68,9 @@ class Node:
         self.keys = keys = Keys(config.valkey_hash_tag)
         self.postgres = Postgres(config.database_url, pool_max=config.database_pool_max, pooler=config.database_pooler)
         self.valkey = Valkey(config.valkey_url)
-        self.registry = Registry()
+        self.registry: Registry[Connection] = Registry("mitra")
+        self.customers: Registry[Customer] = Registry("customer")
+        self.work = WorkReader(self.postgres)
         self.waiters = Waiters()
         self.app_config = AppConfig(self.postgres)
         self._background: set[asyncio.Task[None]] = set()
@@ -93,9 +100,13 @@ class Node:
             self.transitions,
             self.mirror,
             self.registry,
+            self.work,
             self.app_config,
             postgres_available=lambda: self.postgres.available,
             verify=verify,
+        )
+        self.customer_sockets = CustomerSockets(
+            config, self.postgres, self.customers, self.work, self.app_config, verify=verify
         )
         self.heartbeats = Heartbeats(
             config,
@@ -124,10 +135,16 @@ class Node:
             self.mirror,
             self.transitions,
             self.registry,
+            self.customers,
+            self.work,
             self.waiters,
             self.app_config,
             bus_up=lambda: self.bus.up,
             is_leader=lambda: self.liveness.is_leader,
+        )
+        self.bell = Bell(self.postgres, self.mirror, self.bus, self.feed, self.id, changed=self.rows_changed)
+        self.market = Market(
+            config, self.postgres, self.availability, self.work, self.bell, spawn=self._spawn, read=self._read_again
         )
         self.dashboards = Dashboards(
             config,
@@ -154,8 +171,10 @@ class Node:
         """Who hears of what."""
         self.sockets.beaten = self.heartbeats.note
         self.transitions.on_rows.append(self.rows_changed)
+        self.transitions.on_rows.append(self.bell.reachable)
         self.feed.on_changed.append(self.dashboards.changed)
         self.feed.on_revoked.append(self.dashboards.revoked)
+        self.feed.on_revoked.append(self.customer_sockets.revoked)
         self.valkey.on_lost.append(self.heartbeats.valkey_lost)
         self.valkey.on_back.append(self._valkey_back)
         self.postgres.on_back.append(self.feed.gap)
@@ -171,6 +190,8 @@ class Node:
             await stack.enter_async_context(self.postgres)
             await stack.enter_async_context(self.valkey)
             await stack.enter_async_context(self.transitions)
+            await stack.enter_async_context(self.market)
+            await stack.enter_async_context(self.customer_sockets)
             self._tasks = await stack.enter_async_context(asyncio.TaskGroup())
             stack.push_async_callback(self._cancel_tasks)
             await self._open()
@@ -203,8 +224,8 @@ class Node:
         await _within(BUS_WAIT_S, lambda: self.bus.up)
         self._supervise(self._contact)
         await _within(STORES_WAIT_S if self.postgres.available else 0.0, lambda: self.state == "ready")
-        self._supervise(self.liveness.run)
-        self._supervise(self.sweeps.run)
+        for work in (self.liveness.run, self.sweeps.run, *self.market.runs):
+            self._supervise(work)
 
     async def _has_schema(self) -> bool:
         """False when Postgres is lost meanwhile. Raises `SchemaBehind`."""
@@ -276,7 +297,7 @@ class Node:
 
     def _peers(self) -> list[Peer]:
         """All sockets of this instance."""
-        return [*self.registry, *self.dashboards]
+        return [*self.registry, *self.customers, *self.dashboards]
 
     # what happens
 
@@ -298,10 +319,15 @@ class Node:
         else:
             self.feed.hear(event)
 
+    def _read_again(self, party: Party) -> None:
+        """Its offers, pairings, sessions: with the feed's next reading."""
+        read = self.feed.read_mitras if isinstance(party, Connection) else self.feed.read_customers
+        read([party.subject_id])
+
     def _config_changed(self) -> None:
         told = encode("config.updated", config=self.app_config.public())
-        for connection in self.registry:
-            connection.send(told)
+        for party in (*self.registry, *self.customers):
+            party.send(told)
 
     def connected(self) -> int:
         """Open mitra sockets on all live instances; the others' are as old as their last beat."""
@@ -341,7 +367,8 @@ class Node:
         log.info("node.draining", extra={"sockets": len(self.registry)})
         await self._try(self.liveness.beat())
         await self._rotate_all(started)
-        await _within(max(0.0, started + self.config.drain_s - time.monotonic()), lambda: len(self.registry) == 0)
+        left = max(0.0, started + self.config.drain_s - time.monotonic())
+        await _within(left, lambda: len(self.registry) + len(self.customers) == 0)
         for peer in self._peers():
             peer.close(CloseCode.RESTARTING)
         self.waiters.wake_all()

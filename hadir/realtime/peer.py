@@ -15,7 +15,7 @@ from hadir.config import Config
 from hadir.errors import Refused
 from hadir.realtime import dialogue
 from hadir.realtime.dialogue import Dialogue
-from hadir.realtime.messages import FRAME_MAX, CloseCode
+from hadir.realtime.messages import FRAME_MAX, CloseCode, Command
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,10 @@ class Peer:
 
     def change_status(self, online: bool, re: str | None) -> None:
         """Answers `status`, where that is among what the dialogue takes."""
+        raise NotImplementedError
+
+    def carry_out(self, command: Command) -> None:
+        """Answers a command, where such are among what the dialogue takes."""
         raise NotImplementedError
 
     def beat(self, kind: str) -> None:
@@ -183,6 +187,8 @@ class Peer:
                     self._refresh(token, re)
                 case dialogue.TellState(re):
                     self.send_state(re)
+                case dialogue.CarryOut(command):
+                    self.carry_out(command)
 
     def _refresh(self, token: str, re: str | None) -> None:
         now = time.monotonic()

@@ -1,50 +1,51 @@
-"""The mitra sockets of this process."""
+"""The sockets of this process, of one kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from hadir import metrics
+from hadir.realtime.peer import Peer
 
-if TYPE_CHECKING:
-    from hadir.realtime.connection import Connection
+P = TypeVar("P", bound=Peer)
 
 
-class Registry:
-    """Connections by mitra. Usually one each; two while one displaces the other."""
+class Registry(Generic[P]):
+    """Sockets by whose they are. A mitra usually has one, two while one displaces the other; a customer some."""
 
-    def __init__(self) -> None:
-        self._by_mitra: dict[str, tuple[Connection, ...]] = {}
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._by_subject: dict[str, tuple[P, ...]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def __iter__(self) -> Iterator[Connection]:
-        for held in list(self._by_mitra.values()):
+    def __iter__(self) -> Iterator[P]:
+        for held in list(self._by_subject.values()):
             yield from held
 
-    def add(self, connection: Connection) -> None:
-        self._by_mitra[connection.mitra_id] = (*self.of(connection.mitra_id), connection)
+    def add(self, peer: P) -> None:
+        self._by_subject[peer.subject_id] = (*self.of(peer.subject_id), peer)
         self._counted(+1)
 
-    def remove(self, connection: Connection) -> None:
-        held = self.of(connection.mitra_id)
-        left = tuple(other for other in held if other is not connection)
+    def remove(self, peer: P) -> None:
+        held = self.of(peer.subject_id)
+        left = tuple(other for other in held if other is not peer)
         if left:
-            self._by_mitra[connection.mitra_id] = left
+            self._by_subject[peer.subject_id] = left
         else:
-            self._by_mitra.pop(connection.mitra_id, None)
+            self._by_subject.pop(peer.subject_id, None)
         self._counted(len(left) - len(held))
 
-    def of(self, mitra_id: str) -> Sequence[Connection]:
-        return self._by_mitra.get(mitra_id, ())
+    def of(self, subject_id: str) -> Sequence[P]:
+        return self._by_subject.get(subject_id, ())
 
-    def held(self, mitra_ids: Iterable[str]) -> list[str]:
+    def held(self, subject_ids: Iterable[str]) -> list[str]:
         """Those of the ids that have a socket here."""
-        return [mitra_id for mitra_id in mitra_ids if mitra_id in self._by_mitra]
+        return [subject_id for subject_id in subject_ids if subject_id in self._by_subject]
 
     def _counted(self, step: int) -> None:
         self._count += step
-        metrics.CONNECTIONS.labels("mitra").set(self._count)
+        metrics.CONNECTIONS.labels(self._kind).set(self._count)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
+from hadir.realtime.messages import is_uuid
 from hadir.realtime.presence import AuthSession, Row
 
 FIRST_ID = "00000000-0000-0000-0000-000000000000"
@@ -83,14 +83,6 @@ STORED = (
 def only_beat_differs(before: Row, after: Row) -> bool:
     """Whether a write is a mere beat, which leaves the version as it is."""
     return replace(before, last_heartbeat_at=after.last_heartbeat_at) == after
-
-
-def is_uuid(text: str) -> bool:
-    """Whether a text is an id as this program writes them: a lower-case UUID."""
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def chunked(mitra_ids: Iterable[str], size: int) -> Iterable[list[str]]:

@@ -1,4 +1,4 @@
-"""Requests that wait for a change of one mitra."""
+"""Requests that wait for a change of what concerns one mitra or customer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from hadir.errors import Refused
 
 WAITING_MAX = 4
-"""Requests that wait for one mitra: an app needs one, two while it changes networks."""
+"""Requests that wait for one of them: an app needs one, two while it changes networks."""
 
 
 class Waiters:
@@ -21,30 +21,31 @@ class Waiters:
         """Whether this instance stops: whoever waits answers what is known."""
 
     @contextmanager
-    def watch(self, mitra_id: str) -> Iterator[asyncio.Event]:
-        """Raises `Refused` (429) where too many wait for this mitra already."""
+    def watch(self, subject_id: str) -> Iterator[asyncio.Event]:
+        """Raises `Refused` (429) where too many wait for this one already."""
         event = asyncio.Event()
-        if len(self._waiting.get(mitra_id, ())) >= WAITING_MAX:
-            raise Refused(429, "too_many", f"At most {WAITING_MAX} requests may wait for one mitra.", retry_after=1)
-        self._waiting.setdefault(mitra_id, set()).add(event)
+        if len(self._waiting.get(subject_id, ())) >= WAITING_MAX:
+            why = f"At most {WAITING_MAX} requests may wait for one mitra or customer."
+            raise Refused(429, "too_many", why, retry_after=1)
+        self._waiting.setdefault(subject_id, set()).add(event)
         try:
             yield event
         finally:
-            watching = self._waiting[mitra_id]
+            watching = self._waiting[subject_id]
             watching.discard(event)
             if not watching:
-                del self._waiting[mitra_id]
+                del self._waiting[subject_id]
 
-    def of(self, mitra_ids: Iterable[str]) -> list[str]:
+    def of(self, subject_ids: Iterable[str]) -> list[str]:
         """Those of the ids that somebody waits for."""
-        return [mitra_id for mitra_id in mitra_ids if mitra_id in self._waiting]
+        return [subject_id for subject_id in subject_ids if subject_id in self._waiting]
 
     def wake_all(self) -> None:
         """Nobody is to wait any longer."""
         self.closed = True
-        for mitra_id in self._waiting:
-            self.wake(mitra_id)
+        for subject_id in self._waiting:
+            self.wake(subject_id)
 
-    def wake(self, mitra_id: str) -> None:
-        for event in self._waiting.get(mitra_id, ()):
+    def wake(self, subject_id: str) -> None:
+        for event in self._waiting.get(subject_id, ()):
             event.set()

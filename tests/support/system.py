@@ -205,8 +205,8 @@ class System:
 
     async def account(self, role: str = "mitra", *, sub: str | None = None) -> Account:
         account = Account(sub or str(uuid.uuid4()), str(uuid.uuid4()), role, self.config())
-        if role == "mitra":
-            await self.sql.execute("INSERT INTO mitras (id) VALUES ($1) ON CONFLICT DO NOTHING", account.id)
+        if role in ("mitra", "customer"):
+            await self.sql.execute(f"INSERT INTO {role}s (id) VALUES ($1) ON CONFLICT DO NOTHING", account.id)
         await self.sql.execute(
             "INSERT INTO auth_sessions (id, subject_id, role, expires_at) "
             "VALUES ($1, $2, $3, now() + interval '1 day')",
@@ -216,16 +216,17 @@ class System:
         )
         return account
 
-    async def accounts(self, count: int) -> list[Account]:
-        """Many mitras at once."""
-        made = [Account(str(uuid.uuid4()), str(uuid.uuid4()), "mitra", self.config()) for _ in range(count)]
+    async def accounts(self, count: int, role: str = "mitra") -> list[Account]:
+        """Many mitras, or customers, at once."""
+        made = [Account(str(uuid.uuid4()), str(uuid.uuid4()), role, self.config()) for _ in range(count)]
         ids, sids = [each.id for each in made], [each.sid for each in made]
-        await self.sql.execute("INSERT INTO mitras (id) SELECT unnest($1::uuid[])", ids)
+        await self.sql.execute(f"INSERT INTO {role}s (id) SELECT unnest($1::uuid[])", ids)
         await self.sql.execute(
             "INSERT INTO auth_sessions (id, subject_id, role, expires_at) "
-            "SELECT i.sid, i.id, 'mitra', now() + interval '1 day' FROM unnest($1::uuid[], $2::uuid[]) AS i(sid, id)",
+            "SELECT i.sid, i.id, $3, now() + interval '1 day' FROM unnest($1::uuid[], $2::uuid[]) AS i(sid, id)",
             sids,
             ids,
+            role,
         )
         return made
 
@@ -242,6 +243,23 @@ class System:
         self._phones.append(phone)
         phone.hello = await phone.message("hello")
         return phone
+
+    async def customer(self, served: Served, account: Account) -> Phone:
+        """A customer's socket, after its `hello`."""
+        return await self.watch(f"ws://127.0.0.1:{served.public_port}/ws/customer", account)
+
+    async def ask(self, served: Served, account: Account, method: str, path: str, **options: Any) -> httpx.Response:
+        """A request of somebody to the public listener."""
+        headers = account.bearer | options.pop("headers", {})
+        return await self.http.request(method, served.url + path, headers=headers, **options)
+
+    async def pair(self, served: Served, customer: Account, note: str = "") -> dict[str, Any]:
+        """A customer asks to be paired; answers the pairing."""
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        answer = await self.ask(served, customer, "POST", "/api/pairings", headers=key, json={"note": note})
+        assert answer.status_code == 201, answer.text
+        pairing: dict[str, Any] = answer.json()
+        return pairing
 
     # what is true
 

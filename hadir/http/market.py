@@ -1,0 +1,150 @@
+"""`/api/internal/pairings…`, `/sessions…`, `/payments`: what the control centre sees of them, and does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir.db.queries import sql
+from hadir.errors import Refused
+from hadir.http import sessions as public
+from hadir.http.auth import acted, operator, reader
+from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
+from hadir.http.pairings import shown
+from hadir.http.requests import json_body, json_response, node_of, path_id, whole
+from hadir.realtime.pairing import PairingStatus
+from hadir.realtime.pairings import unknown_pairing
+from hadir.realtime.payment import RUPIAH_MAX
+from hadir.realtime.session import SessionStatus
+from hadir.realtime.told import fields_of
+from hadir.realtime.work import pairing_of, read_pairing
+
+OFFERS_MAX = 10_000
+PAYMENT_STATES = ("paid", "expired", "refund_due", "unmatched")
+PAYMENT_FIELDS = (
+    "external_id",
+    "invoice_id",
+    "session_id",
+    "extension",
+    "state",
+    "amount",
+    "paid_at",
+    "actor",
+    "created_at",
+    "changed_at",
+)
+EXTENSION_MAX = 9_999
+LAST_TEXT = chr(0x10FFFF)
+
+
+async def pairings(request: Request) -> Response:
+    """A page of pairings, newest first."""
+    node = node_of(request)
+    await reader(node, request)
+    condition, args = _filter(request, "status", "p.status = $4", PairingStatus)
+    limit, after = whole(request, "limit", LIMIT, 1, LIMIT_MAX), cursor(request, ("created_at", "id"))
+    before = (time_of(after["created_at"]), after["id"]) if after else (LATEST, LAST_ID)
+    statement = sql("pairings_page").replace("{status}", condition)
+    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
+    found, following = records[:limit], None
+    if len(records) > limit:
+        following = pack({"created_at": found[-1]["created_at"].isoformat(), "id": found[-1]["id"]})
+    return json_response({"pairings": [pairing_of(record) for record in found], "next": following})
+
+
+async def pairing(request: Request) -> Response:
+    """One pairing with its waves: who was offered it, and what became of that."""
+    node = node_of(request)
+    await reader(node, request)
+    pairing_id = path_id(request, "id")
+    found = await read_pairing(node.postgres, pairing_id)
+    if found is None:
+        raise unknown_pairing()
+    offers = [dict(record) for record in await node.postgres.fetch(sql("pairing_offers"), pairing_id, OFFERS_MAX)]
+    waves = max((offer["wave"] for offer in offers), default=0)
+    return json_response(await shown(node, found) | {"waves": waves, "offers": offers})
+
+
+async def sessions(request: Request) -> Response:
+    """A page of sessions, newest first."""
+    node = node_of(request)
+    await reader(node, request)
+    condition, args = _filter(request, "status", "s.status = $4", SessionStatus)
+    return await public.page(request, node, condition, *args)
+
+
+async def session(request: Request) -> Response:
+    """One session with the pairings that it came from and went through, and its payments."""
+    node = node_of(request)
+    await reader(node, request)
+    found = await node.market.sessions.read(path_id(request, "id"))
+    origins = await node.postgres.fetch(sql("session_pairings"), found.id)
+    payments = await node.postgres.fetch(sql("session_payments"), found.id)
+    more = {"pairings": [pairing_of(each) for each in origins], "payments": [_payment(each) for each in payments]}
+    return json_response(fields_of(found) | more)
+
+
+async def end(request: Request) -> Response:
+    node, who = node_of(request), await operator(node_of(request), request)
+    await json_body(request)
+    ended = await node.market.sessions.end(path_id(request, "id"), None, "operator")
+    acted(who, "end_session", ended.id)
+    return json_response(ended)
+
+
+async def reroute(request: Request) -> Response:
+    node, who = node_of(request), await operator(node_of(request), request)
+    await json_body(request)
+    session_id = path_id(request, "id")
+    searching = await node.market.pairings.reroute(session_id, None)
+    acted(who, "reroute", session_id)
+    return json_response(await shown(node, searching), 201)
+
+
+async def paid(request: Request) -> Response:
+    """A payment outside of the provider: of the session, or of its extension `extension`."""
+    node, who = node_of(request), await operator(node_of(request), request)
+    fields = await json_body(request)
+    extension = _optional_whole(fields, "extension", EXTENSION_MAX) or 0
+    amount, session_id = _optional_whole(fields, "amount", RUPIAH_MAX), path_id(request, "id")
+    await node.market.payments.mark_paid(session_id, extension, amount, who.subject_id)
+    acted(who, "paid", session_id)
+    return json_response(await node.market.sessions.read(session_id))
+
+
+async def payments(request: Request) -> Response:
+    """A page of payments, last changed first."""
+    node = node_of(request)
+    await reader(node, request)
+    condition, args = _filter(request, "state", "state = $4", PAYMENT_STATES)
+    limit, after = whole(request, "limit", LIMIT, 1, LIMIT_MAX), cursor(request, ("changed_at", "invoice_id"))
+    before = (time_of(after["changed_at"]), after["invoice_id"]) if after else (LATEST, LAST_TEXT)
+    statement = sql("payments_page").replace("{state}", condition)
+    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
+    found, following = records[:limit], None
+    if len(records) > limit:
+        following = pack({"changed_at": found[-1]["changed_at"].isoformat(), "invoice_id": found[-1]["invoice_id"]})
+    return json_response({"payments": [_payment(record) for record in found], "next": following})
+
+
+def _payment(record: Any) -> dict[str, Any]:
+    return {name: record[name] for name in PAYMENT_FIELDS}
+
+
+def _filter(request: Request, name: str, condition: str, values: Any) -> tuple[str, list[str]]:
+    """The condition that a parameter asks for, with its argument. Raises `Refused` (422)."""
+    asked = request.query_params.get(name)
+    if asked is None:
+        return "true", []
+    if asked not in list(values):
+        raise Refused(422, "bad_field", f"{name} must be one of {', '.join(values)}.", field=name)
+    return condition, [asked]
+
+
+def _optional_whole(fields: dict[str, Any], name: str, most: int) -> int | None:
+    value = fields.get(name)
+    if value is None or (type(value) is int and 0 <= value <= most):
+        return value
+    raise Refused(422, "bad_field", f"{name} must be a whole number from 0 to {most}.", field=name)

@@ -1,0 +1,92 @@
+"""`/api/sessions…` for both sides of a session."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir.db.queries import sql
+from hadir.errors import Refused
+from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
+from hadir.http.pairings import shown
+from hadir.http.parties import party
+from hadir.http.requests import json_body, json_response, path_id, whole
+from hadir.realtime.messages import fits
+from hadir.realtime.node import Node
+from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX
+from hadir.realtime.work import session_of
+
+SIDES = ("customer", "mitra")
+SEQ_MAX = 2**31 - 1
+WHOSE = {role: f"s.{role}_id = $4::uuid" for role in SIDES}
+"""The condition on `chat_sessions s` by who asks."""
+
+
+async def sessions(request: Request) -> Response:
+    """A page of one's own sessions, newest first."""
+    node, login = await party(request, *SIDES)
+    return await page(request, node, WHOSE[login.role], login.subject_id)
+
+
+async def page(request: Request, node: Node, condition: str, *args: str) -> Response:
+    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+    after = cursor(request, ("created_at", "id"))
+    before = (time_of(after["created_at"]), after["id"]) if after else (LATEST, LAST_ID)
+    statement = sql("sessions_page").replace("{whose}", condition)
+    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
+    found, following = records[:limit], None
+    if len(records) > limit:
+        following = pack({"created_at": found[-1]["created_at"].isoformat(), "id": found[-1]["id"]})
+    return json_response({"sessions": [session_of(record) for record in found], "next": following})
+
+
+async def session(request: Request) -> Response:
+    node, login = await party(request, *SIDES)
+    return json_response(await node.market.sessions.read(path_id(request, "id"), login.subject_id))
+
+
+async def end(request: Request) -> Response:
+    node, login = await party(request, *SIDES)
+    await json_body(request)
+    return json_response(await node.market.sessions.end(path_id(request, "id"), login.subject_id, login.role))
+
+
+async def extend(request: Request) -> Response:
+    """What to pay for an extension with; the payment extends."""
+    node, login = await party(request, "customer")
+    await json_body(request)
+    named, found = await node.market.sessions.extension(path_id(request, "id"), login.subject_id)
+    return json_response({"external_id": named, "session": found})
+
+
+async def reroute(request: Request) -> Response:
+    """Searches another mitra for a session that goes on."""
+    node, login = await party(request, "customer")
+    await json_body(request)
+    searching = await node.market.pairings.reroute(path_id(request, "id"), login.subject_id)
+    return json_response(await shown(node, searching), 201)
+
+
+async def messages(request: Request) -> Response:
+    """One route for both, so that `Allow` names both."""
+    return await (_send if request.method == "POST" else _read)(request)
+
+
+async def _read(request: Request) -> Response:
+    node, login = await party(request, *SIDES)
+    session_id, after = path_id(request, "id"), whole(request, "after", 0, 0, SEQ_MAX)
+    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+    found, more = await node.market.sessions.messages(session_id, login.subject_id, after, limit)
+    return json_response({"messages": found, "more": more})
+
+
+async def _send(request: Request) -> Response:
+    node, login = await party(request, *SIDES)
+    fields = await json_body(request)
+    texts = []
+    for name, longest in (("client_id", CLIENT_ID_MAX), ("body", BODY_MAX)):
+        value = fields.get(name)
+        if not isinstance(value, str) or not fits(value, longest):
+            raise Refused(422, "bad_field", f"{name} must be a text of 1 to {longest} characters.", field=name)
+        texts.append(value)
+    return json_response(await node.market.sessions.send(path_id(request, "id"), login.subject_id, *texts), 201)

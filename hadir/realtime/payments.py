@@ -1,0 +1,112 @@
+"""Payments: what the provider says is stored and acknowledged first, and understood afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import asyncpg
+
+from hadir import metrics
+from hadir.config import Config
+from hadir.db.pool import CONFLICTS, Postgres
+from hadir.db.queries import sql
+from hadir.errors import PostgresUnavailable
+from hadir.realtime.bell import Bell
+from hadir.realtime.pairings import unknown_session, wrong_state
+from hadir.realtime.payment import Invoice, NotOurs, external_id, invoice_of
+from hadir.realtime.session import Event, steps
+
+log = logging.getLogger(__name__)
+
+SOURCE = "xendit"
+
+
+class Payments:
+    """`wake` is called when an event has been stored."""
+
+    def __init__(self, config: Config, postgres: Postgres, bell: Bell, *, wake: Callable[[], None]) -> None:
+        self._config = config
+        self._postgres = postgres
+        self._bell = bell
+        self._wake = wake
+
+    async def store(self, body: Mapping[str, Any]) -> None:
+        """Keeps an event; whatever it says is dealt with afterwards. Raises `PostgresUnavailable`."""
+        await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
+        self._wake()
+
+    async def process(self) -> int:
+        """Deals with the next event that nobody has dealt with; answers how many. Raises `PostgresUnavailable`.
+
+        What it says and that it was dealt with are one transaction: however often it is begun, it happens once.
+        """
+        try:
+            async with self._postgres.transaction() as connection:
+                event = await connection.fetchrow(sql("webhook_claim"), 1)
+                if event is None:
+                    return 0
+                outcome, recorded = "", None
+                try:
+                    invoice = invoice_of(event["body"])
+                except NotOurs as why:
+                    outcome = f"ignored: {why}"
+                    log.warning("payment.ignored", extra={"event": event["id"], "why": str(why)})
+                else:
+                    recorded = await self._record(connection, invoice, SOURCE)
+                    outcome = recorded["outcome"]
+                await connection.execute(sql("webhook_done"), event["id"], outcome)
+        except CONFLICTS:
+            return 1  # nothing was changed: the next round
+        if recorded is not None:
+            self._tell(recorded)
+        return 1
+
+    async def mark_paid(self, session_id: str, extension: int, amount: int | None, actor: str) -> str:
+        """An operator says that a session, or an extension, was paid for elsewhere; answers the payment's state.
+
+        Raises `Refused` (404, 409: then nothing is recorded) and `PostgresUnavailable`.
+        """
+        named = external_id(session_id, extension)
+        invoice = Invoice(named, f"operator:{named}", session_id, extension, True, amount, None)
+        try:
+            async with self._postgres.transaction() as connection:
+                recorded = await self._record(connection, invoice, actor)
+                if recorded["outcome"] == "unmatched":
+                    raise unknown_session()
+                if not recorded["changed"]:
+                    raise wrong_state("session", recorded["session_state"])
+        except CONFLICTS as error:
+            raise PostgresUnavailable("Others were changing the same session; nothing was changed.") from error
+        self._tell(recorded)
+        return str(recorded["outcome"])
+
+    async def _record(
+        self, connection: asyncpg.Connection[asyncpg.Record], invoice: Invoice, actor: str
+    ) -> asyncpg.Record:
+        possible, become = steps(Event.EXTENDED if invoice.extension else Event.PAID)
+        recorded = await connection.fetchrow(
+            sql("payment_record"),
+            invoice.external_id,
+            invoice.invoice_id,
+            invoice.session_id,
+            invoice.extension,
+            invoice.paid,
+            invoice.amount,
+            invoice.paid_at,
+            actor,
+            possible,
+            become,
+            self._config.session_s,
+        )
+        assert recorded is not None
+        return recorded
+
+    def _tell(self, recorded: asyncpg.Record) -> None:
+        metrics.PAYMENTS.labels(recorded["outcome"]).inc()
+        if recorded["outcome"] in ("refund_due", "unmatched"):
+            log.warning("payment.to_refund", extra={"state": recorded["outcome"]})
+        if recorded["changed"]:
+            mitras = [recorded["mitra_id"]]
+            self._bell.ring(customers=[recorded["customer_id"]], mitras=mitras)

@@ -1,0 +1,149 @@
+"""What one socket was told of offers, pairings, sessions and messages, and what a reading therefore has to add.
+
+Nothing is concluded from what a reading lacks: something is over when its row says so. So readings may be late,
+doubled or out of order (R8), and still nobody hears anything twice, or the end before the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hadir.realtime.messages import encode
+from hadir.realtime.pairing import CLOSED_BECAUSE, AcceptResult, Offer, OfferNews, OfferStatus, Pairing
+from hadir.realtime.session import Message, Session
+
+OVER_MAX = 100
+FINAL = 2**62
+"""Later than any version: offers have none, and never open again."""
+
+
+@dataclass(slots=True)
+class Work:
+    """A reading of what concerns one mitra or customer: what is open, and what became of what it was told of."""
+
+    offers: list[OfferNews] = field(default_factory=list)
+    pairings: list[Pairing] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class News:
+    """`frames` to send in this order; `offered`: pairings of which an offer was told; `behind`: read once more."""
+
+    frames: list[str] = field(default_factory=list)
+    offered: list[str] = field(default_factory=list)
+    behind: bool = False
+
+
+class Told:
+    """Of one socket of `subject_id`; a mitra has offers, a customer pairings, both have sessions."""
+
+    __slots__ = ("_over", "_seqs", "offers", "pairings", "sessions", "subject_id")
+
+    def __init__(self, subject_id: str) -> None:
+        self.subject_id = subject_id
+        self.offers: dict[str, Offer] = {}
+        self.pairings: dict[str, Pairing] = {}
+        self.sessions: dict[str, Session] = {}
+        self._seqs: dict[str, int] = {}
+        self._over: dict[str, int] = {}
+
+    def hear(self, work: Work) -> News:
+        """What is new in a reading; from now on it counts as told."""
+        news = News()
+        for offer in work.offers:
+            self._hear_offer(offer, work.sessions, news)
+        for pairing in work.pairings:
+            self._hear_pairing(pairing, news)
+        for message in work.messages:
+            self._hear_message(message, news)
+        for session in work.sessions:
+            self._hear_session(session, news)
+        return news
+
+    def answered(self, pairing_id: str) -> None:
+        """The app was told the end of an offer in answer to what it said."""
+        if self.offers.pop(pairing_id, None) is not None:
+            self._end(pairing_id, FINAL)
+
+    def withhold_offers(self) -> None:
+        """Its mitra wants none at the moment; they are told anew when it does."""
+        self.offers.clear()
+
+    @property
+    def seqs(self) -> dict[str, int]:
+        """The last message that was told, of each session."""
+        return self._seqs
+
+    def state(self, kinds: Collection[str]) -> dict[str, Sequence[Any]]:
+        """All that is open, as `hello` and `sync` have it."""
+        return {kind: [*getattr(self, kind).values()] for kind in kinds}
+
+    def _hear_offer(self, heard: OfferNews, sessions: Sequence[Session], news: News) -> None:
+        pairing_id = heard.offer.pairing_id
+        if heard.status is OfferStatus.OPEN:
+            if pairing_id not in self.offers and pairing_id not in self._over:
+                self.offers[pairing_id] = heard.offer
+                news.offered.append(pairing_id)
+                news.frames.append(encode("offer", **fields_of(heard.offer)))
+        elif self.offers.pop(pairing_id, None) is not None:
+            self._end(pairing_id, FINAL)
+            if (reason := CLOSED_BECAUSE.get(heard.status)) is not None:
+                news.frames.append(encode("offer.closed", pairing_id=pairing_id, reason=reason))
+            else:
+                session = next((each for each in sessions if each.id == heard.session_id), None)
+                news.frames.append(
+                    encode("offer.result", pairing_id=pairing_id, result=AcceptResult.WON, session=session)
+                )
+
+    def _hear_pairing(self, pairing: Pairing, news: News) -> None:
+        if self._is_new(pairing, self.pairings.get(pairing.id)):
+            self._keep(self.pairings, pairing, pairing.is_open)
+            news.frames.append(encode("pairing.updated", pairing=pairing))
+
+    def _hear_message(self, message: Message, news: News) -> None:
+        if self._seqs.get(message.session_id) == message.seq - 1:
+            self._seqs[message.session_id] = message.seq
+            news.frames.append(encode("chat.message", message=message))
+
+    def _hear_session(self, session: Session, news: News) -> None:
+        known = self.sessions.get(session.id)
+        if known is not None and self._seqs[session.id] < session.messages:
+            news.behind = True  # its last messages come before its end
+            return
+        if self._is_new(session, known):
+            mine = self.subject_id in (session.customer_id, session.mitra_id)
+            self._keep(self.sessions, session, session.is_open and mine)
+            if session.id not in self.sessions:
+                self._seqs.pop(session.id, None)
+            else:
+                self._seqs.setdefault(session.id, session.messages)
+            news.frames.append(encode("session.updated", session=session))
+        elif known is not None and session.messages > known.messages:
+            self.sessions[session.id] = replace(known, messages=session.messages)
+
+    def _is_new(self, found: Pairing | Session, known: Pairing | Session | None) -> bool:
+        """Newer than what was told of it; or new, and neither over nor told to be over before."""
+        if known is not None:
+            return found.version > known.version
+        return found.is_open and found.version > self._over.get(found.id, 0)
+
+    def _keep(self, told: dict[str, Any], found: Pairing | Session, is_open: bool) -> None:
+        if is_open:
+            told[found.id] = found
+        else:
+            told.pop(found.id, None)
+            self._end(found.id, found.version)
+
+    def _end(self, name: str, version: int) -> None:
+        self._over[name] = version
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """A value's fields, without going into them."""
+    return {name: getattr(value, name) for name in value.__slots__}

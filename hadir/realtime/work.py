@@ -1,0 +1,158 @@
+"""Offers, pairings, sessions and messages out of Postgres, for many mitras and customers at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import fields
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+
+from hadir.db.pool import Postgres
+from hadir.db.queries import sql
+from hadir.realtime.batcher import Batcher
+from hadir.realtime.pairing import Offer, OfferNews, OfferStatus, Pairing, PairingStatus
+from hadir.realtime.session import Message, Session, SessionStatus
+from hadir.realtime.told import Told, Work
+
+READ_AT_ONCE = 500
+QUEUE_MAX = 50_000
+MESSAGES_AT_ONCE = 200
+"""Of one session in one reading; whoever is further behind reads once more."""
+
+
+class WorkReader:
+    """Reads what concerns mitras and customers. Who asks alone rides with all others that ask at the moment."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._batcher: Batcher[tuple[str, Told], Work] = Batcher(
+            "work", self._flush, flush_max=READ_AT_ONCE, queue_max=QUEUE_MAX
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._batcher.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._batcher.__aexit__(kind, error, trace)
+
+    def submit(self, role: str, told: Told) -> asyncio.Future[Work]:
+        """The work of a mitra or customer, beyond what it was told; fails with `PostgresUnavailable` or `Refused`."""
+        return self._batcher.submit((role, told), key=told)
+
+    async def _flush(self, asked: list[tuple[str, Told]]) -> list[Work]:
+        return await self.read(asked)
+
+    async def read(self, asked: Sequence[tuple[str, Told]]) -> list[Work]:
+        """One `Work` for each (role, what was told), in order. Raises `PostgresUnavailable`."""
+        mitras = _ids(told for role, told in asked if role == "mitra")
+        customers = _ids(told for role, told in asked if role == "customer")
+        offers = await self._offers(mitras, [told for role, told in asked if told.offers])
+        pairings = await self._pairings(customers, {name for _, told in asked for name in told.pairings})
+        sessions = await self._sessions(mitras, customers, {name for _, told in asked for name in told.sessions})
+        messages = await self._messages([told for _, told in asked], sessions)
+        return [
+            Work(
+                [each for each in offers.get(told.subject_id, ()) if role == "mitra"],
+                [each for each in pairings if each.customer_id == told.subject_id],
+                _concerning(role, told, sessions),
+                [each for name in told.seqs for each in messages.get(name, ())],
+            )
+            for role, told in asked
+        ]
+
+    async def _offers(self, mitras: list[str], told: Iterable[Told]) -> dict[str, list[OfferNews]]:
+        if not mitras:
+            return {}
+        known = [(pairing_id, each.subject_id) for each in told for pairing_id in each.offers]
+        records = await self._postgres.fetch(
+            sql("offers_for"), mitras, [pairing_id for pairing_id, _ in known], [mitra_id for _, mitra_id in known]
+        )
+        found: dict[str, list[OfferNews]] = defaultdict(list)
+        for record in records:
+            offer = Offer(*(record[name] for name in OFFER_FIELDS))
+            found[record["mitra_id"]].append(OfferNews(offer, OfferStatus(record["status"]), record["session_id"]))
+        return found
+
+    async def _pairings(self, customers: list[str], told: Collection[str]) -> list[Pairing]:
+        if not customers:
+            return []
+        records = await self._postgres.fetch(sql("pairings_for"), customers, list(told))
+        return [pairing_of(record) for record in records]
+
+    async def _sessions(
+        self, mitras: list[str], customers: list[str], told: Collection[str]
+    ) -> dict[str, list[Session]]:
+        """By whom they concern, mitra and customer, and by themselves."""
+        records = await self._postgres.fetch(sql("sessions_for"), mitras, customers, list(told))
+        found: dict[str, list[Session]] = defaultdict(list)
+        for record in records:
+            session = session_of(record)
+            for whom in {session.mitra_id, session.customer_id, session.id}:
+                found[whom].append(session)
+        return found
+
+    async def _messages(self, asked: Sequence[Told], sessions: dict[str, list[Session]]) -> dict[str, list[Message]]:
+        last: dict[str, int] = {}
+        for told in asked:
+            for name, seq in told.seqs.items():
+                if any(seq < session.messages for session in sessions.get(name, ())):
+                    last[name] = min(seq, last.get(name, seq))
+        if not last:
+            return {}
+        records = await self._postgres.fetch(sql("messages_after"), list(last), list(last.values()), MESSAGES_AT_ONCE)
+        found: dict[str, list[Message]] = defaultdict(list)
+        for record in records:
+            found[record["session_id"]].append(message_of(record))
+        return found
+
+
+def _ids(told: Iterable[Told]) -> list[str]:
+    return list({each.subject_id for each in told})
+
+
+def _concerning(role: str, told: Told, sessions: dict[str, list[Session]]) -> list[Session]:
+    """Those of this side, and those that it was told of, whosever they are now."""
+    own = sessions.get(told.subject_id, ())
+    found = {each.id: each for each in own if getattr(each, f"{role}_id") == told.subject_id}
+    for name in told.sessions:
+        found |= {each.id: each for each in sessions.get(name, ())}
+    return sorted(found.values(), key=lambda each: (each.created_at, each.id))
+
+
+OFFER_FIELDS = tuple(field.name for field in fields(Offer))
+PAIRING_FIELDS = tuple(field.name for field in fields(Pairing))
+SESSION_FIELDS = tuple(field.name for field in fields(Session))
+MESSAGE_FIELDS = tuple(field.name for field in fields(Message))
+
+
+def pairing_of(record: asyncpg.Record) -> Pairing:
+    values: dict[str, Any] = {name: record[name] for name in PAIRING_FIELDS}
+    return Pairing(**values | {"status": PairingStatus(record["status"])})
+
+
+def session_of(record: asyncpg.Record) -> Session:
+    values: dict[str, Any] = {name: record[name] for name in SESSION_FIELDS}
+    return Session(**values | {"status": SessionStatus(record["status"])})
+
+
+def message_of(record: asyncpg.Record) -> Message:
+    return Message(*(record[name] for name in MESSAGE_FIELDS))
+
+
+async def read_pairing(postgres: Postgres, pairing_id: str) -> Pairing | None:
+    """Raises `PostgresUnavailable`."""
+    record = await postgres.fetchrow(sql("pairing_by_id"), pairing_id)
+    return None if record is None else pairing_of(record)
+
+
+async def read_session(postgres: Postgres, session_id: str) -> Session | None:
+    """Raises `PostgresUnavailable`."""
+    record = await postgres.fetchrow(sql("session_by_id"), session_id)
+    return None if record is None else session_of(record)
