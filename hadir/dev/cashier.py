@@ -58,7 +58,7 @@ class Cashier:
                 except OSError:
                     continue
                 if answer.status == 200:
-                    self._dealings.payments[f"{event['status']}"] += 1
+                    self._dealings.payments[str(event["status"]).lower()] += 1
                     return True
                 self._dealings.refused[f"webhook {answer.status}"] += 1
             await asyncio.sleep(RETRY_S)

@@ -54,7 +54,7 @@ class SimulatedCustomer(Person):
 
     async def live(self) -> None:
         while True:
-            await asyncio.sleep(self._world.between(PAUSE_S))
+            await self._world.takes(PAUSE_S)
             try:
                 await self._visit()
             except (PostgresUnavailable, Left):
@@ -138,7 +138,7 @@ class Visit:
         if self.world.happens(LEAVES_SEARCHING):
             raise Left
         if self.world.happens(IMPATIENT):
-            await asyncio.sleep(self.world.between(IMPATIENT_S))
+            await self.world.takes(IMPATIENT_S)
             await self.ask(lambda api: api.cancel(pairing_id))
         pairing = await self._outcome(pairing_id)
         if pairing is None or pairing.session_id is None:
@@ -173,7 +173,7 @@ class Visit:
             case "watches":
                 await self._until_over(session_id, WATCHES_S)
             case habit:
-                await asyncio.sleep(self.world.between(LATE_S if habit == "pays late" else PAYS_S))
+                await self.world.takes(LATE_S if habit == "pays late" else PAYS_S)
                 if self.cashier.works and await self.cashier.pay(session_id):
                     await self.memory.until(lambda: self._not_pending(session_id), SETTLES_S)
                 elif not self.cashier.works:
@@ -186,10 +186,10 @@ class Visit:
     # the session
 
     async def _talk(self, session_id: str) -> None:
-        until = time.monotonic() + self.world.between(TALKS_S)
+        until = time.monotonic() + self.world.random.uniform(*TALKS_S) / self.world.pace
         extends, reroutes = self.world.happens(EXTENDS), self.world.happens(REROUTES)
         while time.monotonic() < until and self._open(session_id):
-            await asyncio.sleep(self.world.between(TYPES_S))
+            await self.world.takes(TYPES_S)
             await self._say(session_id)
             if extends and self._open(session_id):
                 extends = False

@@ -114,10 +114,10 @@ class Desk:
         return self._where.frozen_at is not None
 
     async def _consider(self, pairing_id: str) -> None:
-        await asyncio.sleep(self._world.between(LOOKS_S))
+        await self._world.takes(LOOKS_S)
         if not self._hangs and self._world.happens(SEES):
             await self._client.seen(pairing_id)
-        await asyncio.sleep(self._world.between(THINKS_S))
+        await self._world.takes(THINKS_S)
         if self._hangs or (pairing_id not in self._offers and not self._world.happens(TAPS_ANYWAY)):
             return
         match self._world.habit(OFFERED_HABITS):
@@ -135,7 +135,7 @@ class Desk:
         self._world.witness.dealings.accepted(pairing_id, result.result, began)
 
     async def _end(self, session_id: str) -> None:
-        await asyncio.sleep(self._world.between(STAYS_S))
+        await self._world.takes(STAYS_S)
         if session_id in self._sessions and not self._hangs:
             await self._sure_again(self._client.end_session(session_id))
 
@@ -153,6 +153,6 @@ class Desk:
         return answer
 
     async def _reply(self, session_id: str) -> None:
-        await asyncio.sleep(self._world.between(TYPES_S))
+        await self._world.takes(TYPES_S)
         if session_id in self._sessions and not self._hangs:
             await self._client.send_message(session_id, self._world.random.choice(PHRASES))

@@ -162,7 +162,7 @@ def _numbering(rows: Rows) -> Iterator[str]:
     numbers, names = defaultdict(list), defaultdict(list)
     for row in rows.chat_messages:
         numbers[str(row["session_id"])].append(row["seq"])
-        names[str(row["session_id"]), row["sender"], row["client_id"]].append(str(row["id"]))
+        names[str(row["session_id"]), str(row["sender_id"]), row["client_id"]].append(str(row["id"]))
     for session_id, seqs in numbers.items():
         if sorted(seqs) != list(range(1, len(seqs) + 1)):
             yield f"session {session_id} has messages with seq {_listed(sorted(seqs))}"

@@ -64,7 +64,7 @@ class SimulatedMitra(Person):
                     case _:
                         self._sid = None
             self.look()
-            await asyncio.sleep(self._pause())
+            await self._world.takes(PAUSE_S)
 
     async def leave(self) -> None:
         """Says goodbye for good."""
@@ -175,7 +175,7 @@ class SimulatedMitra(Person):
                 return  # a store is away; where it was the change, whatever the intent is now is not known here
             self.look()
             if not online:
-                await asyncio.sleep(self._pause())
+                await self._world.takes(PAUSE_S)
 
     async def _compare(self, client: MitraClient, acknowledged: bool) -> None:
         """What `sync` tells now must be what was acknowledged; what is only under way it may take a moment for."""
@@ -205,6 +205,3 @@ class SimulatedMitra(Person):
         if self._desk is not None:
             self._desk.hear(told)
         self.look()
-
-    def _pause(self) -> float:
-        return self._world.between(PAUSE_S)

@@ -43,7 +43,7 @@ class Simulation:
     """Mitras and customers at `urls`, from `async with` on; at its end the mitras say goodbye.
 
     `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same people.
-    `history`: where all that they are told is kept.
+    `history`: where all that they are told is kept. `pace`: how much quicker than people they deal with each other.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Simulation:
         *,
         name: str | None = None,
         history: History | None = None,
+        pace: float = 1.0,
     ) -> None:
         self._postgres = Postgres(config.database_url, pool_max=POSTGRES_POOL, pooler=config.database_pooler)
         self._random = Random()  # noqa: S311 - simulated people keep no secrets
@@ -64,7 +65,7 @@ class Simulation:
         self.dealings = Dealings(self.tally.latencies)
         witness = Witness(self.tally, self.dealings, history)
         self._urls = [url.rstrip("/") for url in urls]
-        world = World(config, self._postgres, self._urls, churn, self.truth, self.tally, witness, self._random)
+        world = World(config, self._postgres, self._urls, churn, self.truth, self.tally, witness, self._random, pace)
         names = Random(name)  # noqa: S311
         ids = [_new_id(names) for _ in range(mitras)]
         self.mitras = [
@@ -73,7 +74,7 @@ class Simulation:
         ]
         look = self._look_at_all
         self.lookout = Lookout(self._urls, self._postgres, self.truth, self.tally, ids, look, self._random)
-        cashier = Cashier(world, getattr(config, "xendit_callback_token", None))
+        cashier = Cashier(world, config.xendit_callback_token)
         self._customers = [SimulatedCustomer(world, _new_id(names), cashier) for _ in range(customers)]
         self.rates = Rates(time.monotonic(), self._totals())
         self._final_states: Counter[str] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -15,7 +16,7 @@ from hadir.dev.witness import Witness
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`churn`: how often a mitra goes away or does something else, per minute."""
+    """`churn`: how often a mitra goes away or does something else, per minute. `pace`: how much quicker than human."""
 
     config: Config
     postgres: Postgres
@@ -25,6 +26,7 @@ class World:
     tally: Tally
     witness: Witness
     random: Random
+    pace: float = 1.0
 
     def shuffled(self) -> list[str]:
         """The addresses as a balancer would hand them out."""
@@ -33,8 +35,9 @@ class World:
     def happens(self, chance: float) -> bool:
         return self.random.random() < chance
 
-    def between(self, bounds: tuple[float, float]) -> float:
-        return self.random.uniform(*bounds)
+    async def takes(self, bounds: tuple[float, float]) -> None:
+        """Lets so many seconds go by, at the pace of people."""
+        await asyncio.sleep(self.random.uniform(*bounds) / self.pace)
 
     def habit(self, weights: dict[str, int]) -> str:
         """One of them, by weight."""

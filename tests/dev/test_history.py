@@ -33,6 +33,7 @@ def session(name: str = "s1", **fields: Any) -> dict[str, Any]:
 
 def message(name: str = "x1", **fields: Any) -> dict[str, Any]:
     sound = {"session_id": "s1", "seq": 1, "sender": "customer", "client_id": "k1", "body": "halo"}
+    sound["sender_id"] = "c1"
     return {"id": name, **sound, **fields}
 
 
@@ -160,7 +161,7 @@ def test_one_list_that_was_told_may_not_exceed_the_capacity() -> None:
         ({"messages": [message(seq=2)]}, "session s1 has messages with seq 2"),
         (
             {"messages": [message(), message("x2", seq=2)]},
-            "client_id k1 of customer in session s1 is stored 2 times",
+            "client_id k1 of c1 in session s1 is stored 2 times",
         ),
     ],
 )

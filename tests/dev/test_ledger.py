@@ -112,7 +112,8 @@ def test_no_two_messages_share_a_number_or_a_client_id() -> None:
     twin = replace(SAID, id="x2")
     assert len(wrongs(to("c1", SAID, over=Over.ANSWER), to("c1", twin, over=Over.ANSWER))) == 2
     other = replace(SAID, id="x2", seq=2, sender="mitra")
-    assert not wrongs(to("c1", SAID), to("c1", other)), "both sides may use the same one"
+    another = replace(other, id="x3", seq=3)
+    assert not wrongs(to("c1", SAID), to("c1", other), to("c1", another)), "everybody has their own"
 
 
 def test_messages_come_in_order_and_without_gaps() -> None:
