@@ -107,7 +107,7 @@ def read(message: Mapping[str, Any]) -> Iterator[tuple[Over, What]]:
             over = Over.ANSWER if "re" in message else Over.PUSH
             result = str(message["result"])
             yield over, Fate(str(message["pairing_id"]), result, closed=False)
-            if result == "won":  # the session is not optional then
+            if message.get("session") is not None:  # won, unless it was over before this could be told
                 yield over, session(message["session"])
         case "offer.closed":
             yield Over.PUSH, Fate(str(message["pairing_id"]), str(message["reason"]), closed=True)

@@ -59,7 +59,7 @@ def test_what_a_message_tells(message: dict[str, Any], told: list[Any]) -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        {"type": "offer.result", "pairing_id": "p1", "result": "won"},
+        {"type": "offer.result", "pairing_id": "p1", "result": "won", "session": {}},
         {"type": "session.updated", "session": {**SESSION, "messages": None}},
         {"type": "hello"},
     ],
