@@ -87,7 +87,7 @@ class Dealings:
                 self._open[session.id] = None
         elif self._is_new(session.id):
             self._open.pop(session.id, None)
-            self.sessions[f"{session.status} ({session.end_reason})"] += 1
+            self.sessions[f"{session.status} by {session.end_reason}".replace("_", " ")] += 1
 
     def _said(self, told: Told, said: Said) -> None:
         if told.role == said.sender:

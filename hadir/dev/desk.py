@@ -28,6 +28,9 @@ AT_ONCE = 16
 """Things under way; what comes on top is left alone."""
 PHRASES = ("Siap, saya ke sana.", "Sebentar ya.", "Sudah di jalan.", "Baik, Kak.", "Sampai dalam 10 menit.", "👍")
 
+Work = Callable[[str], Coroutine[Any, Any, None]]
+"""Of a pairing or a session."""
+
 
 class Desk:
     """Use `async with`: at its end everything that is under way is dropped. `vanish` cuts the connection."""
@@ -74,13 +77,13 @@ class Desk:
                     self._where.has_open(what.sessions)
                 case Offered(pairing_id) if pairing_id not in self._offers:
                     self._offers.add(pairing_id)
-                    self._start(self._consider(pairing_id))
+                    self._start(self._consider, pairing_id)
                 case Fate(pairing_id):
                     self._offers.discard(pairing_id)
                 case Session():
                     self._session(what)
                 case Said(sender="customer") if self._world.happens(REPLIES):
-                    self._start(self._reply(what.session_id))
+                    self._start(self._reply, what.session_id)
         self._look()
 
     def _session(self, session: Session) -> None:
@@ -90,19 +93,17 @@ class Desk:
         elif session.id not in self._sessions:
             self._sessions.add(session.id)
             if self._world.happens(ENDS):
-                self._start(self._end(session.id))
+                self._start(self._end, session.id)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._under_way) >= AT_ONCE:
-            work.close()
-            return
-        task = self._group.create_task(self._attempt(work))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+    def _start(self, work: Work, about: str) -> None:
+        if len(self._under_way) < AT_ONCE:
+            task = self._group.create_task(self._attempt(work, about))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
 
-    async def _attempt(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _attempt(self, work: Work, about: str) -> None:
         try:
-            await work
+            await work(about)
         except Answered as refused:
             self._world.witness.dealings.refused[refused.code] += 1
         except ClientStopped:

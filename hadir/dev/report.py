@@ -70,7 +70,7 @@ def figures(simulation: Simulation, rates: Mapping[str, float]) -> list[tuple[st
         ("a second", _rates(rates)),
         ("connections", _connections(counters)),
         ("closed", _join(_endings(tally)) or "none"),
-        ("refused", _times(tally.refusals)),
+        ("connections refused", _times(tally.refusals)),
         ("beats", f"{counters.beats}, {counters.pongs} answered"),
         ("pairings", _pairings(dealings)),
         ("accepts", _counted(dealings.accepts)),
@@ -108,7 +108,7 @@ def _states(simulation: Simulation) -> str:
 
 
 def _rates(rates: Mapping[str, float]) -> str:
-    return _join(f"{rate:.1f} {name}" for name, rate in rates.items())
+    return _join(f"{rate:.1f} {name}" for name, rate in rates.items() if rate >= 0.05) or "nothing"
 
 
 def _connections(counters: Counters) -> str:

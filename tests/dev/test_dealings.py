@@ -40,7 +40,7 @@ def test_sessions_count_by_how_they_ended(dealings: Dealings) -> None:
         dealings.hear(to("m1", told))
         dealings.hear(to("c1", told))
     dealings.hear(to("c1", replace(SESSION, id="s2")))
-    assert (dealings.open, dealings.sessions) == (1, {"ended (customer)": 1})
+    assert (dealings.open, dealings.sessions) == (1, {"ended by customer": 1})
 
 
 def test_a_message_is_sent_once_and_delivered_once(dealings: Dealings) -> None:

@@ -34,7 +34,7 @@ async def test_a_market_of_two_instances_breaks_no_rule_and_its_rows_agree(
             outcomes, ends = dealings.pairings, dealings.sessions
             assert min(outcomes["accepted"], outcomes["rerouted"], outcomes["cancelled"]) >= 1, outcomes
             assert ends.total() >= 20, ends
-            assert {"ended (customer)", "ended (mitra)"} <= ends.keys(), ends
+            assert {"ended by customer", "ended by mitra"} <= ends.keys(), ends
             assert dealings.delivered > 100
             assert {"won", "taken"} <= dealings.accepts.keys(), dealings.accepts
             assert dealings.payments["paid"] >= 20, dealings.payments
