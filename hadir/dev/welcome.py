@@ -56,7 +56,7 @@ def text(
 def _terms(environment: Mapping[str, str]) -> list[str]:
     """How long things take here, which is shorter than elsewhere where nobody has said otherwise."""
     due, lasts = environment.get("PAYMENT_TIMEOUT_SECONDS"), environment.get("SESSION_SECONDS")
-    terms = f"  sessions: to be paid within {due} s, {lasts} s long, both from the environment"
+    terms = f"  sessions: to be paid within {due} s, then {lasts} s long (PAYMENT_TIMEOUT_SECONDS, SESSION_SECONDS)"
     return [terms] if due and lasts else []
 
 
