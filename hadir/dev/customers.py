@@ -112,7 +112,7 @@ class Visit:
         """Raises `Left` where the customer leaves things as they are."""
         while self.memory.unlisted:
             await self._learn_how_it_ended(self.memory.unlisted.pop())
-        session = self.memory.open_session() or await self._pair()
+        session = self.memory.open_session() or await self._go_on() or await self._pair()
         if session is None:
             return
         if session.status == "pending_payment":
@@ -121,8 +121,8 @@ class Visit:
             await self._talk(session.id)
             await self._leave(session.id)
 
-    async def _learn_how_it_ended(self, session_id: str) -> None:
-        await self.ask(lambda api: api.session(session_id))
+    async def _learn_how_it_ended(self, over: Pairing | Session) -> None:
+        await self.ask(lambda api: api.session(over.id) if isinstance(over, Session) else api.pairing(over.id))
 
     # pairing
 
@@ -140,6 +140,14 @@ class Visit:
         if self.world.happens(IMPATIENT):
             await self.world.takes(IMPATIENT_S)
             await self.ask(lambda api: api.cancel(pairing_id))
+        return await self._session_of(pairing_id)
+
+    async def _go_on(self) -> Session | None:
+        """With what the last visit has left searching."""
+        searching = self.memory.searching()
+        return None if searching is None else await self._session_of(searching.id)
+
+    async def _session_of(self, pairing_id: str) -> Session | None:
         pairing = await self._outcome(pairing_id)
         if pairing is None or pairing.session_id is None:
             return None
@@ -153,14 +161,16 @@ class Visit:
     async def _outcome(self, pairing_id: str) -> Pairing | None:
         """Some listen, some ask; who has listened for long enough asks too."""
         if self.world.happens(LISTENS):
-            decided = await self.memory.until(lambda: self.memory.decided(pairing_id), DECIDED_S)
-            if decided is not None:
-                return decided
+            await self.memory.until(lambda: self._known(pairing_id) or None, DECIDED_S)
         until = time.monotonic() + DECIDED_S
         while self.memory.decided(pairing_id) is None and time.monotonic() < until:
             if await self.ask(lambda api: api.pairing(pairing_id, wait_s=WAIT_S)) is None:
                 await asyncio.sleep(RETRY_S)
         return self.memory.decided(pairing_id)
+
+    def _known(self, pairing_id: str) -> bool:
+        """Whether it was told, or was missed while no connection stood."""
+        return self.memory.decided(pairing_id) is not None or self.memory.is_unlisted(pairing_id)
 
     # payment
 

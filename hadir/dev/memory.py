@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TypeVar
 
 from hadir.dev.told import Pairing, Session, State, What
@@ -20,29 +20,37 @@ class Memory:
         self._pairings: dict[str, Pairing] = {}
         self._sessions: dict[str, Session] = {}
         self._news = asyncio.Event()
-        self.unlisted: list[str] = []
-        """Sessions that were open, and are in the list of a later `hello` no more: over, who knows how."""
+        self.unlisted: list[Pairing | Session] = []
+        """Those that were open, and that a later `hello` does not list: over, who knows how."""
 
     def take(self, told: Iterable[What]) -> None:
         for what in told:
             match what:
                 case State(pending=False) if what.greets:
-                    self._forget_all_but(what.sessions)
+                    self._forget_all_but({*what.sessions, *what.pairings})
                 case Pairing():
                     _keep_newer(self._pairings, what)
                 case Session():
                     _keep_newer(self._sessions, what)
         self._news.set()
 
-    def _forget_all_but(self, listed: Iterable[str]) -> None:
-        over = [each.id for each in self._sessions.values() if each.open and each.id not in set(listed)]
+    def _forget_all_but(self, listed: Container[str]) -> None:
+        known: list[Pairing | Session] = [*self._pairings.values(), *self._sessions.values()]
+        over = [each for each in known if each.open and each.id not in listed]
         self.unlisted += over
         for each in over:
-            del self._sessions[each]
+            self._pairings.pop(each.id, None)
+            self._sessions.pop(each.id, None)
+
+    def is_unlisted(self, name: str) -> bool:
+        return any(each.id == name for each in self.unlisted)
 
     def decided(self, pairing_id: str) -> Pairing | None:
         pairing = self._pairings.get(pairing_id)
-        return pairing if pairing is not None and pairing.status != "searching" else None
+        return pairing if pairing is not None and not pairing.open else None
+
+    def searching(self) -> Pairing | None:
+        return next((each for each in self._pairings.values() if each.open and not each.reroute), None)
 
     def session(self, session_id: str) -> Session | None:
         return self._sessions.get(session_id)

@@ -24,6 +24,8 @@ class State:
     """All that was open, by `hello` (`greets`: a new connection) or `sync`."""
 
     sessions: tuple[str, ...]
+    pairings: tuple[str, ...]
+    """A customer's that search."""
     pending: bool
     greets: bool
 
@@ -52,6 +54,10 @@ class Pairing:
     session_id: str | None
     reroute: bool
     version: int
+
+    @property
+    def open(self) -> bool:
+        return self.status == "searching"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +139,12 @@ def answer(fields: Mapping[str, Any]) -> Iterator[tuple[Over, What]]:
 
 def _state(state: Mapping[str, Any], *, greets: bool) -> Iterator[tuple[Over, What]]:
     sessions = [session(each) for each in state.get("sessions", ())]
-    pending = bool(state.get("pending"))
-    yield Over.STATE, State(tuple(each.id for each in sessions), pending=pending, greets=greets)
-    for each in sessions:
-        yield Over.STATE, each
-    for offer in state.get("offers", ()):
-        yield Over.STATE, Offered(str(offer["pairing_id"]))
-    for searching in state.get("pairings", ()):
-        yield Over.STATE, pairing(searching)
+    pairings = [pairing(each) for each in state.get("pairings", ())]
+    ids = tuple(each.id for each in sessions), tuple(each.id for each in pairings)
+    yield Over.STATE, State(*ids, pending=bool(state.get("pending")), greets=greets)
+    listed: list[What] = [*sessions, *pairings]
+    listed += [Offered(str(offer["pairing_id"])) for offer in state.get("offers", ())]
+    yield from ((Over.STATE, each) for each in listed)
 
 
 def pairing(fields: Mapping[str, Any]) -> Pairing:

@@ -33,7 +33,7 @@ def closed(who: str, why: str, pairing_id: str = "p1") -> Told:
 
 
 def greeted(who: str, *sessions: str, at: float = 0.0, pending: bool = False) -> Told:
-    return to(who, State(sessions, pending=pending, greets=True), at, Over.STATE)
+    return to(who, State(sessions, (), pending=pending, greets=True), at, Over.STATE)
 
 
 def says(seq: int, *, session_id: str = "s1") -> Said:

@@ -143,7 +143,7 @@ def test_an_accept_that_was_too_late_for_a_cancelled_pairing_may_be_called_expir
 
 
 def test_one_list_that_was_told_may_not_exceed_the_capacity() -> None:
-    state = State(("s1", "s2"), pending=False, greets=True)
+    state = State(("s1", "s2"), (), pending=False, greets=True)
     story = Story(told=[to("m1", state, over=Over.STATE)])
     assert story.check() == ["mitra m1 was told of 2 open sessions, capacity 1"]
     assert story.check(capacity=2) == []

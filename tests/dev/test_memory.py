@@ -24,11 +24,13 @@ def test_the_newest_version_is_remembered() -> None:
 
 def test_what_a_hello_does_not_list_is_over() -> None:
     memory = Memory()
-    memory.take([ACTIVE, replace(ACTIVE, id="s2"), replace(ENDED, id="s3")])
-    memory.take([State((), pending=True, greets=True), State((), pending=False, greets=False)])
+    memory.take([PAIRING, replace(ACCEPTED, id="p2"), ACTIVE, replace(ACTIVE, id="s2"), replace(ENDED, id="s3")])
+    assert memory.searching() == PAIRING
+    memory.take([State((), (), pending=True, greets=True), State((), (), pending=False, greets=False)])
     assert memory.unlisted == []
-    memory.take([State(("s2",), pending=False, greets=True)])
-    assert memory.unlisted == ["s1"]
+    memory.take([State(("s2",), (), pending=False, greets=True)])
+    assert memory.unlisted == [PAIRING, ACTIVE]
+    assert memory.is_unlisted("s1")
     assert memory.session("s1") is None
 
 

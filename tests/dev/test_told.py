@@ -41,14 +41,14 @@ M = Said("x1", "s1", 3, "mitra", "k", "hai")
         (
             {"type": "hello", "state": {"pending": False, "sessions": [SESSION], "offers": [{"pairing_id": "p2"}]}},
             [
-                (Over.STATE, State(("s1",), pending=False, greets=True)),
+                (Over.STATE, State(("s1",), (), pending=False, greets=True)),
                 (Over.STATE, S),
                 (Over.STATE, Offered("p2")),
             ],
         ),
         (
             {"type": "sync", "state": {"sessions": [], "pairings": [PAIRING]}},
-            [(Over.STATE, State((), pending=False, greets=False)), (Over.STATE, P)],
+            [(Over.STATE, State((), ("p1",), pending=False, greets=False)), (Over.STATE, P)],
         ),
     ],
 )
