@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 EXTERNAL_ID = re.compile(r"([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?::([1-9][0-9]{0,3}))?")
@@ -43,7 +43,7 @@ def invoice_of(body: Mapping[str, Any]) -> Invoice:
         raise NotOurs("external_id is no session's")
     if not isinstance(invoice_id, str) or not 0 < len(invoice_id) <= TEXT_MAX:
         raise NotOurs("id is no invoice's")
-    if status not in PAID and status != EXPIRED:
+    if not isinstance(status, str) or (status not in PAID and status != EXPIRED):
         raise NotOurs("status is neither PAID, SETTLED nor EXPIRED")
     session_id, extension = parts.group(1), int(parts.group(2) or 0)
     paid = status in PAID
@@ -66,8 +66,9 @@ def _rupiah(value: Any) -> int | None:
 
 
 def _time(value: Any) -> datetime | None:
+    """None where it is no time with a zone that can be kept: when it came is known all the same."""
     try:
         when = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return when.astimezone(UTC) if when.tzinfo is not None else None
+    except (TypeError, ValueError, OverflowError):
         return None
-    return when if when.tzinfo is not None else None
