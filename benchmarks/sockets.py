@@ -20,6 +20,7 @@ import time
 import uuid
 from collections import Counter
 from pathlib import Path
+from typing import TypeVar
 
 import asyncpg
 import httpx
@@ -37,6 +38,7 @@ CONNECTS_PER_S = 400
 
 def masked(opcode: int, payload: bytes) -> bytes:
     """A client's frame (payload under 126 bytes)."""
+    assert len(payload) < 126
     key = secrets.token_bytes(4)
     body = bytes(byte ^ key[n % 4] for n, byte in enumerate(payload))
     return bytes((0x80 | opcode, 0x80 | len(payload))) + key + body
@@ -70,7 +72,10 @@ class Socket(asyncio.Protocol):
             self._opened.set_exception(exc or ConnectionError("closed"))
 
 
-async def open_socket(host: str, port: int, token: str) -> Socket:
+S = TypeVar("S", bound=Socket)
+
+
+async def open_socket(host: str, port: int, token: str, kind: type[S]) -> S:
     key = base64.b64encode(secrets.token_bytes(16)).decode()
     handshake = (
         f"GET /ws/mitra HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -78,7 +83,7 @@ async def open_socket(host: str, port: int, token: str) -> Socket:
     )
     loop = asyncio.get_running_loop()
     opened: asyncio.Future[None] = loop.create_future()
-    _, socket = await loop.create_connection(lambda: Socket(handshake.encode(), opened), host, port)
+    _, socket = await loop.create_connection(lambda: kind(handshake.encode(), opened), host, port)
     await opened
     return socket
 
@@ -162,7 +167,7 @@ async def report(
             batch = tokens[start : start + CONNECTS_PER_S // 10]
             due = began + start / CONNECTS_PER_S
             await asyncio.sleep(max(0.0, due - time.monotonic()))
-            sockets += await asyncio.gather(*(open_socket("127.0.0.1", port, token) for token in batch))
+            sockets += await asyncio.gather(*(open_socket("127.0.0.1", port, token, Socket) for token in batch))
         random.shuffle(sockets)
         connected = cpu_s(process)
         print(f"{len(sockets)} sockets in {time.monotonic() - began:.1f} s")

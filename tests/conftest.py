@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -74,13 +75,18 @@ async def _administer(server: EmbeddedPostgres, statement: str) -> None:
         await connection.close()
 
 
+async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    name = f"test_{secrets.token_hex(6)}"
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_hadir")
+    yield server.url_of(name)
+    await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """The URL of a fresh, migrated database."""
-    name = f"test_{secrets.token_hex(6)}"
-    await _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE template_hadir")
-    yield postgres_server.url_of(name)
-    await _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    async with asynccontextmanager(fresh_database)(postgres_server) as url:
+        yield url
 
 
 @pytest.fixture

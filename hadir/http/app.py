@@ -52,7 +52,7 @@ def public(node: Node) -> Starlette:
         Route("/api/mitra/state", mitra_status.state),
         Route("/api/mitra/offers/{pairing_id}/accept", pairings.accept, methods=["POST"]),
         Route("/api/mitra/offers/{pairing_id}/decline", pairings.decline, methods=["POST"]),
-        Route("/api/pairings", pairings.create, methods=["POST"]),
+        Route("/api/pairings", pairings.creator(), methods=["POST"]),
         Route("/api/pairings/{id}", pairings.pairing, methods=["GET", "DELETE"]),
         Route("/api/sessions", sessions.sessions),
         Route("/api/sessions/{id}", sessions.session),

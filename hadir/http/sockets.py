@@ -16,6 +16,7 @@ from hadir import metrics
 from hadir.errors import HadirError, Refused, StoreUnavailable
 from hadir.http import problems
 from hadir.http.auth import CONTROL_CENTRE, bearer_of, reader
+from hadir.http.pace import Pace
 from hadir.http.protocol import EXTENSION, SocketProtocol
 from hadir.realtime.messages import SUBPROTOCOL, CloseCode, error
 from hadir.realtime.node import Node
@@ -47,13 +48,13 @@ class Door:
         self._max = connections_max
         self._tokens = rate_per_s
         self._at = time.monotonic()
-        self._paid_until: dict[str, float] = {}
-        self._prune_at = 1_000
+        self._pace = Pace(CONNECT_EVERY_S, CONNECTS_BURST)
 
     def enter(self, subject_id: str, open_now: int) -> None:
         """Raises `Refused` (503) when there are too many, or too many at once; 429 when all are this mitra's."""
         now = time.monotonic()
-        self._enter_as(subject_id, now)
+        if not self._pace.allows(subject_id):
+            raise Refused(429, "too_many", "This account connects too often.", retry_after=round(CONNECT_EVERY_S))
         if open_now >= self._max:
             raise Refused(503, "full", "This instance holds as many sockets as it may.", retry_after=5)
         self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)
@@ -61,16 +62,6 @@ class Door:
         if self._tokens < 1:
             raise Refused(503, "overloaded", "Too many sockets connect at once.", retry_after=1)
         self._tokens -= 1
-
-    def _enter_as(self, subject_id: str, now: float) -> None:
-        """A leaky bucket each, as the one time until which its connects are paid for (GCRA, ITU-T I.371)."""
-        paid_until = max(now, self._paid_until.get(subject_id, now)) + CONNECT_EVERY_S
-        if paid_until > now + CONNECTS_BURST * CONNECT_EVERY_S:
-            raise Refused(429, "too_many", "This account connects too often.", retry_after=round(CONNECT_EVERY_S))
-        self._paid_until[subject_id] = paid_until
-        if len(self._paid_until) > self._prune_at:
-            self._paid_until = {each: until for each, until in self._paid_until.items() if until > now}
-            self._prune_at = max(1_000, 2 * len(self._paid_until))
 
 
 Admit = Callable[[HTTPConnection], Awaitable[Peer]]

@@ -72,7 +72,7 @@ class CustomerSockets:
         self.verify = verify
         self._postgres = postgres
         self._work = work
-        self._logins: Batcher[Login, bool] = Batcher(
+        self._logins: Batcher[Login, bool | None] = Batcher(
             "logins", self._check, flush_max=CHECKED_AT_ONCE, queue_max=QUEUE_MAX
         )
 
@@ -95,8 +95,11 @@ class CustomerSockets:
         customer = Customer(self, login, new_dialogue(self.config, login, time.monotonic(), CUSTOMER_SENDS), desk)
         self.registry.add(customer)
         try:
-            if not await asyncio.shield(self._logins.submit(login, key=login.sid)):
+            known = await asyncio.shield(self._logins.submit(login, key=login))
+            if known is None:
                 raise Refused(401, "revoked", "The token's login (sid) is revoked, expired or unknown.")
+            if not known:
+                raise Refused(403, "unknown_subject", "The token's sub is no customer that is known here.")
             customer.hear_work(await asyncio.shield(self._work.submit("customer", customer.told)))
         except BaseException:
             customer.ended(None)
@@ -109,8 +112,9 @@ class CustomerSockets:
             if customer.sid in gone:
                 customer.revoked(customer.sid)
 
-    async def _check(self, logins: list[Login]) -> list[bool]:
+    async def _check(self, logins: list[Login]) -> list[bool | None]:
+        """Whether the customer is known; None where the login is not good."""
         sids, subjects = [each.sid for each in logins], [each.subject_id for each in logins]
-        records = await self._postgres.fetch(sql("logins_valid"), sids, subjects, "customer")
-        valid = {record["id"] for record in records}
-        return [each.sid in valid for each in logins]
+        records = await self._postgres.fetch(sql("customer_logins"), sids, subjects)
+        found = {record["id"]: record["known"] for record in records}
+        return [found.get(each.sid) for each in logins]

@@ -61,11 +61,10 @@ class Market:
         self.bell = bell
         self.pairings = Pairings(config, postgres, availability, bell, wake=lambda: self._waves.wake())
         self.sessions = Sessions(config, postgres, bell)
-        self.payments = Payments(config, postgres, bell, wake=lambda: self._events.wake())
+        self.payments = Payments(config, postgres, bell, wake=lambda: self._session_timer.wake())
         self._waves = Timer("waves", self.pairings.next_waves)
-        self._events = Timer("payment_events", self.payments.process)
         self._expiries = Timer("pairing_expiry", self.pairings.expire)
-        self._ends = Timer("session_ends", self.sessions.end_due)
+        self._session_timer = Timer("sessions", self._keep_sessions)
         self._receipts: Batcher[Receipt, None] = Batcher(
             "receipts", self._store_receipts, flush_max=RECEIPTS_AT_ONCE, queue_max=RECEIPTS_MAX
         )
@@ -83,8 +82,13 @@ class Market:
 
     @property
     def runs(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        timers = (self._waves, self._events, self._expiries, self._ends)
+        timers = (self._waves, self._expiries, self._session_timer)
         return [self.bell.run, *(timer.run for timer in timers)]
+
+    async def _keep_sessions(self) -> int:
+        """Payments first: one that came in time counts, however long nobody could deal with it."""
+        await self.payments.process_all()
+        return await self.sessions.end_due()
 
     # commands of parties
 

@@ -43,7 +43,7 @@ def invoice_of(body: Mapping[str, Any]) -> Invoice:
         raise NotOurs("external_id is no session's")
     if not isinstance(invoice_id, str) or not 0 < len(invoice_id) <= TEXT_MAX:
         raise NotOurs("id is no invoice's")
-    if not isinstance(status, str) or status not in PAID | {EXPIRED}:
+    if not isinstance(status, str) or (status not in PAID and status != EXPIRED):
         raise NotOurs("status is neither PAID, SETTLED nor EXPIRED")
     session_id, extension = parts.group(1), int(parts.group(2) or 0)
     paid = status in PAID
@@ -66,6 +66,7 @@ def _rupiah(value: Any) -> int | None:
 
 
 def _time(value: Any) -> datetime | None:
+    """None where it is no time with a zone that can be kept: when it came is known all the same."""
     try:
         when = datetime.fromisoformat(value)
         return when.astimezone(UTC) if when.tzinfo is not None else None

@@ -12,7 +12,7 @@ from hadir import metrics
 from hadir.config import Config
 from hadir.db.pool import CONFLICTS, Postgres
 from hadir.db.queries import sql
-from hadir.errors import PostgresUnavailable
+from hadir.errors import PostgresUnavailable, Refused
 from hadir.realtime.bell import Bell
 from hadir.realtime.pairings import unknown_session, wrong_state
 from hadir.realtime.payment import Invoice, NotOurs, external_id, invoice_of
@@ -33,9 +33,20 @@ class Payments:
         self._wake = wake
 
     async def store(self, body: Mapping[str, Any]) -> None:
-        """Keeps an event; whatever it says is dealt with afterwards. Raises `PostgresUnavailable`."""
-        await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
+        """Keeps an event; whatever it says is dealt with afterwards.
+
+        Raises `PostgresUnavailable`, and `Refused` (422) for what Postgres has no place for.
+        """
+        try:
+            await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
+        except asyncpg.DataError as error:
+            raise Refused(422, "bad_value", f"The event cannot be kept: {error}.") from error
         self._wake()
+
+    async def process_all(self) -> None:
+        """Deals with all events that nobody has dealt with. Raises `PostgresUnavailable`."""
+        while await self.process():
+            pass
 
     async def process(self) -> int:
         """Deals with the next event that nobody has dealt with; answers how many. Raises `PostgresUnavailable`.

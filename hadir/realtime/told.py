@@ -100,7 +100,7 @@ class Told:
                 )
 
     def _hear_pairing(self, pairing: Pairing, news: News) -> None:
-        if self._is_new(pairing, self.pairings.get(pairing.id)):
+        if self._is_new(pairing, self.pairings.get(pairing.id), pairing.is_open):
             self._keep(self.pairings, pairing, pairing.is_open)
             news.frames.append(encode("pairing.updated", pairing=pairing))
 
@@ -114,9 +114,9 @@ class Told:
         if known is not None and self._seqs[session.id] < session.messages:
             news.behind = True  # its last messages come before its end
             return
-        if self._is_new(session, known):
-            mine = self.subject_id in (session.customer_id, session.mitra_id)
-            self._keep(self.sessions, session, session.is_open and mine)
+        concerns = session.is_open and self.subject_id in (session.customer_id, session.mitra_id)
+        if self._is_new(session, known, concerns):
+            self._keep(self.sessions, session, concerns)
             if session.id not in self.sessions:
                 self._seqs.pop(session.id, None)
             else:
@@ -125,11 +125,11 @@ class Told:
         elif known is not None and session.messages > known.messages:
             self.sessions[session.id] = replace(known, messages=session.messages)
 
-    def _is_new(self, found: Pairing | Session, known: Pairing | Session | None) -> bool:
-        """Newer than what was told of it; or new, and neither over nor told to be over before."""
+    def _is_new(self, found: Pairing | Session, known: Pairing | Session | None, is_open: bool) -> bool:
+        """Newer than what was told of it; or new, and neither over for this socket nor told to be over before."""
         if known is not None:
             return found.version > known.version
-        return found.is_open and found.version > self._over.get(found.id, 0)
+        return is_open and found.version > self._over.get(found.id, 0)
 
     def _keep(self, told: dict[str, Any], found: Pairing | Session, is_open: bool) -> None:
         if is_open:

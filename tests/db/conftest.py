@@ -1,4 +1,4 @@
-"""A connection to a fresh database, and a mitra in it."""
+"""A connection to a fresh database, and what happens in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from hadir.db.pool import connect
+from tests.db.bazaar import Bazaar
 from tests.db.world import World
 
 
@@ -21,3 +22,8 @@ async def sql(database: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest.fixture
 async def world(sql: asyncpg.Connection) -> World:
     return World(sql)
+
+
+@pytest.fixture
+async def bazaar(sql: asyncpg.Connection) -> Bazaar:
+    return Bazaar(sql)

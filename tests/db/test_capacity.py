@@ -11,7 +11,7 @@ import pytest
 
 from hadir.db.queries import sql as query
 from hadir.realtime.rows import FIRST_ID
-from tests.db.world import World
+from tests.db.world import World, blocked
 
 
 async def open_sessions(world: World, mitra: str) -> int:
@@ -98,7 +98,7 @@ async def test_two_sessions_at_once_are_two(world: World, database: str) -> None
         await mine.start()
         await world.sql.execute(insert, customer, mitra)
         theirs = asyncio.create_task(other.execute(insert, customer, mitra))
-        await _blocked(database)
+        await blocked(database)
         await mine.commit()
         await theirs
     finally:
@@ -183,16 +183,3 @@ async def test_a_new_default_moves_those_without_a_limit_of_their_own_in_chunks(
     assert sorted(moved) == mitras
     assert (await world.row(own))["max_sessions"] == 9
     assert (await world.row(mitras[0]))["reason"] == "back"
-
-
-async def _blocked(database: str) -> None:
-    """Returns when somebody in this database waits for a lock."""
-    watcher = await asyncpg.connect(database)
-    try:
-        async with asyncio.timeout(5):
-            while not await watcher.fetchval(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ):
-                await asyncio.sleep(0.01)
-    finally:
-        await watcher.close()

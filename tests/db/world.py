@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+
+from hadir.db.pool import connect
 
 
 class World:
@@ -67,3 +72,42 @@ class World:
 
     async def states(self, mitra_id: str) -> list[tuple[str, str]]:
         return [(line["state"], line["reason"]) for line in await self.log(mitra_id)]
+
+
+async def blocked(database: str) -> None:
+    """Returns when somebody in this database waits for a lock."""
+    watcher = await asyncpg.connect(database)
+    try:
+        async with asyncio.timeout(5):
+            while not await watcher.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            ):
+                await asyncio.sleep(0.01)
+    finally:
+        await watcher.close()
+
+
+@asynccontextmanager
+async def another(database: str) -> AsyncIterator[asyncpg.Connection]:
+    """A further connection to the same database."""
+    connection = await connect(database, pooler="none")
+    try:
+        yield connection
+    finally:
+        connection.terminate()
+
+
+Step = Callable[[asyncpg.Connection], Coroutine[Any, Any, Any]]
+
+
+async def overlapping(database: str, first: Step, second: Step, *, waits: bool = True) -> tuple[Any, Any]:
+    """The second step begins while the first is done but not committed, and waits for it (or must not)."""
+    async with another(database) as one, another(database) as two:
+        async with one.transaction():
+            answer = await first(one)
+            later = asyncio.create_task(second(two))
+            if waits:
+                await blocked(database)
+            else:
+                await asyncio.wait_for(asyncio.shield(later), 5)
+        return answer, await asyncio.wait_for(later, 5)

@@ -101,7 +101,7 @@ CREATE INDEX payments_listed ON payments (changed_at DESC, invoice_id DESC);
 CREATE INDEX payments_listed_by_state ON payments (state, changed_at DESC, invoice_id DESC);
 
 -- A session's version moves with all that apps see of it; chat moves only changed_at. Whoever adds to the version has
--- changed something else that apps see. Another program's end gets its time and a reason.
+-- changed something else that apps see. Another program's begin and end get their times, and the end a reason.
 CREATE FUNCTION chat_sessions_before() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     compared chat_sessions%ROWTYPE;
@@ -109,6 +109,8 @@ BEGIN
     IF NEW.status NOT IN ('pending_payment', 'active') THEN
         NEW.ended_at := coalesce(NEW.ended_at, clock_timestamp());
         NEW.end_reason := coalesce(NEW.end_reason, 'external');
+    ELSIF NEW.status = 'active' THEN
+        NEW.started_at := coalesce(NEW.started_at, clock_timestamp());
     END IF;
     NEW.changed_at := clock_timestamp();
     IF TG_OP = 'UPDATE' THEN
@@ -176,6 +178,10 @@ BEGIN
     IF was_active AND NOT NEW.is_active THEN
         UPDATE auth_sessions SET revoked_at = clock_timestamp()
         WHERE subject_id = NEW.mitra_id AND role = 'mitra' AND revoked_at IS NULL;
+        -- Behind the locks of their pairings, as everybody who closes offers: expiry closes those of many.
+        PERFORM FROM pairings WHERE id IN (
+            SELECT pairing_id FROM pairing_offers WHERE mitra_id = NEW.mitra_id AND status = 'open')
+        ORDER BY id FOR UPDATE;
         UPDATE pairing_offers SET status = 'withdrawn' WHERE mitra_id = NEW.mitra_id AND status = 'open';
     END IF;
     IF NEW.open_sessions > 0 AND NEW.is_online IS DISTINCT FROM OLD.is_online THEN
@@ -424,7 +430,6 @@ BEGIN
     outcome := 'done';
     UPDATE chat_sessions c SET
         status = next,
-        started_at = CASE WHEN next = 'active' THEN coalesce(c.started_at, clock_timestamp()) ELSE c.started_at END,
         extensions = greatest(c.extensions, p_extension),
         expires_at = CASE WHEN next = 'active'
             THEN coalesce(c.expires_at, clock_timestamp()) + make_interval(secs => p_seconds) ELSE c.expires_at END,

@@ -1,0 +1,140 @@
+"""Pairings and sessions while a store or an instance is away: late, never lost, never half done."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.support import eventually
+from tests.support.system import FAST, Phone, System
+
+CALM = {"MITRA_HEARTBEAT_STALE_SECONDS": "60", "PAIRING_WAVE_SECONDS": "1"}
+TOKEN = {"XENDIT_CALLBACK_TOKEN": "a-token-of-the-tests"}
+
+
+async def test_with_valkey_frozen_an_offer_arrives_elsewhere_and_its_accept_wins(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        here, there = await system.instance(**CALM), await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, app = await system.phone(there, mitra), await system.customer(here, customer)
+        await system.available(here, 1)
+        valkey.freeze()
+        try:
+            pairing = await system.pair(here, customer)
+            waiting = asyncio.create_task(
+                system.ask(here, customer, "GET", f"/api/pairings/{pairing['id']}?wait=25", timeout=30)
+            )
+            await phone.message("offer", within=10)
+            won = await phone.ask(type="offer.accept", pairing_id=pairing["id"])
+            assert won["result"] == "won"
+            told = (await waiting).json()
+            assert (told["status"], told["mitra_id"]) == ("accepted", mitra.id)
+            await eventually(lambda: [m for m in app.received if m["type"] == "session.updated"], 5)
+            await pay(system, told["session_id"])
+            await session_of(phone, "active")
+            await app.send(type="chat.send", session_id=told["session_id"], client_id="1", body="Halo")
+            assert (await phone.message("chat.message"))["message"]["body"] == "Halo"
+        finally:
+            valkey.thaw()
+        await eventually(lambda: not here.node.degraded(), 10)  # type: ignore[union-attr]
+        await system.available(here, 0)
+
+
+async def test_with_postgres_away_everything_is_refused_and_nothing_half_done(
+    own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey
+) -> None:
+    async with System(own_postgres.url, valkey.url) as system:
+        served = await system.instance(**CALM, **TOKEN)
+        mitra, customer, stranger = (
+            await system.account(),
+            await system.account("customer"),
+            await system.account("customer"),
+        )
+        phone = await system.phone(served, mitra)
+        await system.available(served, 1)
+        pairing = await system.pair(served, customer)
+        await phone.message("offer")
+        await own_postgres.stop()
+        await eventually(lambda: not served.node.postgres.available)  # type: ignore[union-attr]
+        for method, path, headers in (
+            ("POST", "/api/pairings", {"Idempotency-Key": "1"}),
+            ("DELETE", f"/api/pairings/{pairing['id']}", {}),
+            ("GET", "/api/sessions", {}),
+        ):
+            answer = await system.ask(served, stranger, method, path, headers=headers)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), path
+        event = {"id": "1", "external_id": str(uuid.uuid4()), "status": "PAID", "amount": 1}
+        answer = await system.http.post(f"{served.url}/webhooks/xendit", headers=token(), json=event)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2"), "the provider comes again"
+        refused = await phone.ask(type="offer.accept", pairing_id=pairing["id"])
+        assert (refused["type"], refused["code"]) == ("error", "unavailable")
+        await own_postgres.start()
+        await eventually(lambda: served.node.postgres.available, 10)  # type: ignore[union-attr]
+        won = await phone.ask(type="offer.accept", pairing_id=pairing["id"])
+        assert won["result"] == "won"
+        async with System(own_postgres.url, valkey.url) as after:
+            assert await after.sql.fetchval("SELECT count(*) FROM pairings") == 1
+            assert await after.sql.fetchval("SELECT count(*) FROM chat_sessions") == 1
+            assert await after.sql.fetchval("SELECT count(*) FROM webhook_events") == 0
+
+
+async def test_a_killed_instances_pairing_goes_on_at_the_others(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, {**FAST, **CALM}) as system:
+        survivor, doomed = await system.instance(), await system.process()
+        mitra, customer = await system.account(), await system.account("customer")
+        pairing = await system.pair(doomed.served, customer)
+        await doomed.kill()
+        phone = await system.phone(survivor, mitra)
+        await phone.message("offer", within=10)
+        assert (await phone.ask(type="offer.accept", pairing_id=pairing["id"]))["result"] == "won"
+
+
+async def test_what_another_program_writes_is_told_within_seconds(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, app = await system.phone(served, mitra), await system.customer(served, customer)
+        await system.available(served, 1)
+        pairing_id = str(uuid.uuid4())
+        await system.sql.execute(
+            "INSERT INTO pairings (id, customer_id, expires_at, next_wave_at) "
+            "VALUES ($1, $2, now() + interval '1 minute', now() + interval '1 minute')",
+            pairing_id,
+            customer.id,
+        )
+        await system.sql.execute(
+            "INSERT INTO pairing_offers (pairing_id, mitra_id, wave) VALUES ($1, $2, 1)", pairing_id, mitra.id
+        )
+        assert (await phone.message("offer"))["pairing_id"] == pairing_id
+        assert (await app.message("pairing.updated"))["pairing"]["id"] == pairing_id
+        won = await phone.ask(type="offer.accept", pairing_id=pairing_id)
+        await session_of(app, "pending_payment")
+        await system.sql.execute("UPDATE chat_sessions SET status = 'ended' WHERE id = $1", won["session"]["id"])
+        for side in (phone, app):
+            assert (await session_of(side, "ended"))["end_reason"] == "external"
+        await system.available(served, 1)
+
+
+async def session_of(side: Phone, status: str) -> dict[str, object]:
+    """The session as a socket was told of it in this state."""
+
+    def told() -> dict[str, object] | None:
+        updates = (m["session"] for m in side.received if m["type"] == "session.updated")
+        return next((each for each in updates if each["status"] == status), None)
+
+    found: dict[str, object] = await eventually(told)
+    return found
+
+
+async def pay(system: System, session_id: str) -> None:
+    """As another program would that takes payments."""
+    await system.sql.execute(
+        "UPDATE chat_sessions SET status = 'active', expires_at = now() + interval '1 hour' WHERE id = $1", session_id
+    )
+
+
+def token() -> dict[str, str]:
+    return {"x-callback-token": TOKEN["XENDIT_CALLBACK_TOKEN"]}

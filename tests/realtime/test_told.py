@@ -1,0 +1,285 @@
+"""What a socket is told, whatever order readings come in: nothing twice, no end before its beginning, no gap (R8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hadir.realtime.pairing import Offer, OfferNews, OfferStatus, Pairing, PairingStatus
+from hadir.realtime.session import Message, Session, SessionStatus
+from hadir.realtime.told import OVER_MAX, News, Told, Work
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ME, OTHER, CUSTOMER = "me", "other", "customer"
+
+
+def offer(name: str, status: OfferStatus = OfferStatus.OPEN, session: str | None = None) -> OfferNews:
+    return OfferNews(Offer(name, NOW, NOW + timedelta(seconds=60), "", False), status, session)
+
+
+def pairing(name: str, version: int, status: PairingStatus = PairingStatus.SEARCHING) -> Pairing:
+    return Pairing(name, CUSTOMER, status, "", NOW, NOW, None, None, None, None, False, version)
+
+
+def session(
+    name: str, version: int = 1, *, status: SessionStatus = SessionStatus.ACTIVE, messages: int = 0, mitra: str = ME
+) -> Session:
+    ended = None if status in (SessionStatus.ACTIVE, SessionStatus.PENDING_PAYMENT) else NOW
+    return Session(name, CUSTOMER, mitra, mitra, status, NOW, NOW, NOW, NOW, ended, None, 0, messages, True, version)
+
+
+def message(name: str, seq: int) -> Message:
+    return Message(f"{name}-{seq}", name, seq, "customer", str(seq), "Halo", NOW)
+
+
+def frames(news: News) -> list[dict[str, Any]]:
+    return [json.loads(frame) for frame in news.frames]
+
+
+def kinds(news: News) -> list[str]:
+    return [frame["type"] for frame in frames(news)]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("declined", "withdrawn"), ("taken", "taken"), ("expired", "expired"), ("cancelled", "cancelled"),
+     ("withdrawn", "withdrawn")],
+)  # fmt: skip
+def test_an_offer_is_told_once_and_its_end_once(status: str, reason: str) -> None:
+    told = Told(ME)
+    assert (kinds(told.hear(Work([offer("p")]))), kinds(told.hear(Work([offer("p")])))) == (["offer"], [])
+    (closed,) = frames(told.hear(Work([offer("p", OfferStatus(status))])))
+    assert closed == {"type": "offer.closed", "pairing_id": "p", "reason": reason}
+    assert kinds(told.hear(Work([offer("p", OfferStatus(status)), offer("p")]))) == [], "a late reading opens nothing"
+    assert told.offers == {}
+
+
+def test_the_end_of_an_offer_that_was_not_told_is_no_news() -> None:
+    assert kinds(Told(ME).hear(Work([offer("p", OfferStatus.TAKEN)]))) == []
+
+
+def test_an_offer_that_was_accepted_elsewhere_ends_with_its_result_and_its_session() -> None:
+    told = Told(ME)
+    told.hear(Work([offer("p")]))
+    won = frames(told.hear(Work([offer("p", OfferStatus.ACCEPTED, "s")], sessions=[session("s")])))
+    assert [frame["type"] for frame in won] == ["offer.result", "session.updated"]
+    assert (won[0]["result"], won[0]["session"]["id"]) == ("won", "s")
+
+
+def test_what_was_answered_is_not_told_again() -> None:
+    told = Told(ME)
+    told.hear(Work([offer("p")]))
+    told.answered("p")
+    assert kinds(told.hear(Work([offer("p"), offer("p", OfferStatus.ACCEPTED)]))) == []
+
+
+def test_offers_that_were_withheld_are_told_anew() -> None:
+    told = Told(ME)
+    told.hear(Work([offer("p")]))
+    told.withhold_offers()
+    assert kinds(told.hear(Work([offer("p")]))) == ["offer"]
+
+
+def test_a_pairing_is_told_by_its_version() -> None:
+    told = Told(CUSTOMER)
+    assert kinds(told.hear(Work(pairings=[pairing("p", 2)]))) == ["pairing.updated"]
+    assert kinds(told.hear(Work(pairings=[pairing("p", 2), pairing("p", 1)]))) == []
+    assert kinds(told.hear(Work(pairings=[pairing("p", 3, PairingStatus.ACCEPTED)]))) == ["pairing.updated"]
+    assert kinds(told.hear(Work(pairings=[pairing("p", 2), pairing("p", 3, PairingStatus.ACCEPTED)]))) == []
+
+
+def test_the_last_messages_of_a_session_come_before_its_end() -> None:
+    told = Told(ME)
+    told.hear(Work(sessions=[session("s", messages=4)]))
+    over = session("s", 2, status=SessionStatus.ENDED, messages=6)
+    news = told.hear(Work(sessions=[over]))
+    assert (kinds(news), news.behind) == ([], True), "it has to be read once more"
+    news = told.hear(Work(sessions=[over], messages=[message("s", 5), message("s", 6)]))
+    assert kinds(news) == ["chat.message", "chat.message", "session.updated"]
+    assert (news.behind, told.sessions) == (False, {})
+
+
+def test_a_message_after_a_gap_waits_for_those_before_it() -> None:
+    told = Told(ME)
+    told.hear(Work(sessions=[session("s")]))
+    assert kinds(told.hear(Work(messages=[message("s", 2)]))) == []
+    heard = frames(told.hear(Work(messages=[message("s", 1), message("s", 2), message("s", 1)])))
+    assert [frame["message"]["seq"] for frame in heard] == [1, 2]
+
+
+def test_a_session_that_was_handed_over_is_told_and_forgotten() -> None:
+    told = Told(ME)
+    told.hear(Work(sessions=[session("s")]))
+    (handed,) = frames(told.hear(Work(sessions=[session("s", 2, mitra=OTHER)])))
+    assert handed["session"]["mitra_id"] == OTHER
+    assert told.sessions == {}
+    assert kinds(told.hear(Work(sessions=[session("s", 3, mitra=OTHER)], messages=[message("s", 1)]))) == []
+
+
+def test_what_is_over_is_remembered_within_bounds() -> None:
+    told = Told(ME)
+    for n in range(3 * OVER_MAX):
+        told.hear(Work([offer(str(n))]))
+        told.hear(Work([offer(str(n), OfferStatus.TAKEN)]))
+    assert len(told._over) == OVER_MAX
+
+
+# any order of readings of any history
+
+
+@dataclass
+class History:
+    """What Postgres has, as it changes; a reading is of one moment, and of what its socket was told when it asked."""
+
+    offers: dict[str, OfferNews] = field(default_factory=dict)
+    pairings: dict[str, Pairing] = field(default_factory=dict)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    messages: dict[str, list[Message]] = field(default_factory=dict)
+
+    def change(self, kind: str, name: str) -> None:
+        """The next thing that happens to the thing of that name."""
+        match kind:
+            case "offer":
+                name = f"offer {name}"
+                known = self.offers.get(name)
+                if known is None:
+                    self.offers[name] = offer(name)
+                elif known.status is OfferStatus.OPEN:
+                    ends = [OfferStatus.TAKEN, OfferStatus.EXPIRED, OfferStatus.ACCEPTED]
+                    self.offers[name] = offer(name, ends[len(self.messages) % 3], "s0")
+            case "pairing":
+                name = f"pairing {name}"
+                found = self.pairings.get(name)
+                status = PairingStatus.CANCELLED if found is not None and found.version > 1 else PairingStatus.SEARCHING
+                if found is None or found.is_open:
+                    self.pairings[name] = pairing(name, found.version + 1 if found else 1, status)
+            case "session" | "end" | "handover" | "message":
+                self._change_session(kind, name)
+
+    def _change_session(self, kind: str, name: str) -> None:
+        known = self.sessions.get(name)
+        if known is None:
+            self.sessions[name] = session(name)
+            self.messages[name] = []
+        elif not known.is_open:
+            return
+        elif kind == "message":
+            self.sessions[name] = replace(known, messages=known.messages + 1)
+            self.messages[name].append(message(name, known.messages + 1))
+        else:
+            over = {"end": {"status": SessionStatus.ENDED}, "handover": {"mitra_id": OTHER}}.get(kind, {})
+            self.sessions[name] = replace(known, version=known.version + 1, **over)  # type: ignore[arg-type]
+
+    def read(self, told: Told, most: int = 2) -> Work:
+        """As the server's reader does: what is open, and what became of what was told."""
+        offers = [each for name, each in self.offers.items() if each.status is OfferStatus.OPEN or name in told.offers]
+        pairings = [each for each in self.pairings.values() if each.is_open or each.id in told.pairings]
+        sessions = [each for each in self.sessions.values()
+                    if each.id in told.sessions or (each.is_open and each.mitra_id == told.subject_id)]  # fmt: skip
+        messages = [each for name, seq in told.seqs.items() for each in self.messages[name][seq : seq + most]]
+        return deepcopy(Work(offers, pairings, sessions, messages))
+
+
+class Judge:
+    """Looks at every frame as an app does."""
+
+    def __init__(self) -> None:
+        self.open: dict[tuple[str, str], int] = {}
+        self.over: dict[tuple[str, str], int] = {}
+        self.seqs: dict[str, int] = {}
+
+    def look(self, told: Iterable[dict[str, Any]]) -> None:
+        for frame in told:
+            match frame["type"]:
+                case "offer":
+                    self._begins(("offer", frame["pairing_id"]))
+                case "offer.closed" | "offer.result":
+                    self._ends(("offer", frame["pairing_id"]))
+                case "pairing.updated":
+                    found = frame["pairing"]
+                    self._version(("pairing", found["id"]), found["version"], found["status"] == "searching")
+                case "session.updated":
+                    found = frame["session"]
+                    mine = found["mitra_id"] == ME and found["status"] == "active"
+                    first = ("session", found["id"]) not in self.open
+                    self._version(("session", found["id"]), found["version"], mine)
+                    if first:
+                        self.seqs[found["id"]] = found["messages"]
+                    assert found["messages"] <= self.seqs[found["id"]], "its messages before it"
+                case "chat.message":
+                    found = frame["message"]
+                    assert ("session", found["session_id"]) in self.open
+                    assert found["seq"] == self.seqs[found["session_id"]] + 1, "no gap, none twice"
+                    self.seqs[found["session_id"]] += 1
+
+    def _begins(self, what: tuple[str, str]) -> None:
+        assert what not in self.open, "told twice"
+        assert what not in self.over, "it was over"
+        self.open[what] = 0
+
+    def _ends(self, what: tuple[str, str]) -> None:
+        assert what in self.open, "an end before its beginning"
+        del self.open[what]
+        self.over[what] = 0
+
+    def _version(self, what: tuple[str, str], version: int, is_open: bool) -> None:
+        assert version > max(self.open.get(what, 0), self.over.get(what, 0)), "told before"
+        assert is_open or what in self.open, "an end before its beginning"
+        self.open.pop(what, None)
+        if is_open:
+            self.open[what] = version
+        else:
+            self.over[what] = version
+
+
+CHANGES = st.tuples(
+    st.sampled_from(["offer", "pairing", "session", "message", "message", "end", "handover"]),
+    st.sampled_from(["s0", "s1"]),
+)
+STEPS = st.one_of(
+    CHANGES,
+    st.just("ask"),
+    st.just("ask"),
+    st.tuples(st.just("deliver"), st.integers(0, 20)),
+    st.tuples(st.just("again"), st.integers(0, 20)),
+)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=60))
+def test_readings_in_any_order_tell_everything_once_and_in_order(steps: list[Any]) -> None:
+    history, told, judge = History(), Told(ME), Judge()
+    waiting: list[Work] = []
+    for step in steps:
+        match step:
+            case "ask":
+                waiting.append(history.read(told))
+            case ("deliver", which) if waiting:
+                judge.look(frames(told.hear(waiting.pop(which % len(waiting)))))
+            case ("again", which) if waiting:
+                judge.look(frames(told.hear(waiting[which % len(waiting)])))
+            case (str(kind), str(name)):
+                history.change(kind, name)
+    for late in waiting:
+        judge.look(frames(told.hear(late)))
+    for _ in range(100):
+        news = told.hear(history.read(told))
+        judge.look(frames(news))
+        if not news.frames and not news.behind:
+            break
+    else:
+        pytest.fail("it never came to rest")
+    open_sessions = {each.id: each for each in history.sessions.values() if each.is_open and each.mitra_id == ME}
+    assert told.sessions == open_sessions
+    assert told.seqs == {each.id: each.messages for each in open_sessions.values()}
+    assert set(told.offers) == {name for name, each in history.offers.items() if each.status is OfferStatus.OPEN}
+    assert told.pairings == {each.id: each for each in history.pairings.values() if each.is_open}
+    assert {what for what in judge.open if what[0] == "session"} == {("session", name) for name in open_sessions}
