@@ -229,6 +229,8 @@ class Feed:
             offered = await self._postgres.fetch(sql("pairings_offered"), list(chunk))
             mitras.update(record["mitra_id"] for record in offered)
         self.read_mitras(mitras)
+        self._pairing_changes.settle()
+        self._session_changes.settle()
         await self._read_named()
 
     def _is_new(self, row: Row) -> bool:
