@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 
-import asyncpg
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,8 +22,5 @@ async def xendit(request: Request) -> Response:
     event = await json_body(request)
     if not event:
         raise Refused(422, "not_an_object", "The body must be the JSON object of an event.")
-    try:
-        await node.market.payments.store(event)
-    except asyncpg.DataError:
-        raise Refused(422, "bad_event", "The event cannot be kept: it has a NUL, or is too deep.") from None
+    await node.market.payments.store(event)
     return json_response({"stored": True})
