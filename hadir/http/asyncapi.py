@@ -64,7 +64,7 @@ REFUSALS: Mapping[int, tuple[str, ...]] = {
 """How a handshake is refused: status → codes. A browser gets the same code in one `error`."""
 NOT_MET = {
     "mitra": (),
-    "customer": ("bad_field", "deactivated", "unknown_subject"),
+    "customer": ("bad_field", "deactivated"),
     "dashboard": ("bad_field", "deactivated", "overloaded", "too_many", "unknown_subject"),
 }
 """Those of them that a channel has no use for."""

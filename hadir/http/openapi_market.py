@@ -106,7 +106,7 @@ MARKET = (
         json("The pairing; as it is now where this key asked before", "PairingWithSession"),
         status=201,
         roles=CUSTOMER,
-        refuses=(409,),
+        refuses=(409, 429),
         parameters=(IDEMPOTENCY_KEY,),
         body=record({"note": nullable(NOTE)}, optional=("note",), takes_more=True),
     ),

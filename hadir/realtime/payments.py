@@ -39,8 +39,8 @@ class Payments:
         """
         try:
             await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
-        except asyncpg.DataError:
-            raise Refused(422, "bad_event", "The event cannot be kept: it has a NUL, or is too deep.") from None
+        except asyncpg.DataError as error:
+            raise Refused(422, "bad_value", f"The event cannot be kept: {error}.") from error
         self._wake()
 
     async def process_all(self) -> None:

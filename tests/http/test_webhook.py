@@ -45,7 +45,7 @@ async def test_what_postgres_cannot_keep_is_refused(database: str, valkey: Embed
         deep = '{"id":' + "[" * 500 + "]" * 500 + "}"
         for body in (json.dumps({"id": "\0"}), deep):
             answer = await system.http.post(f"{served.url}/webhooks/xendit", content=body, headers=headers)
-            assert (answer.status_code, answer.json()["code"]) == (422, "bad_event")
+            assert (answer.status_code, answer.json()["code"]) == (422, "bad_value")
 
 
 async def test_the_webhook_is_off_without_a_token_and_shut_to_others(database: str, valkey: EmbeddedValkey) -> None:
