@@ -166,6 +166,8 @@ PAIRS = [
          f"{LOOKUP}::test_pages_follow_each_other_without_gap_or_repetition_while_rows_come_and_go"),
     Pair("config: on record", "hadir/db/queries/config_store.sql", "(SELECT value FROM before)", "NULL::jsonb",
          f"{LOOKUP}::test_configuration_is_typed_and_every_change_is_on_record"),
+    Pair("ports in turn", "hadir/dev/embedded.py", "        os.pwrite(turns,", "        (lambda *_: None)(turns,",
+         "tests/dev/test_embedded.py::test_processes_that_ask_at_once_get_different_ports"),
     Pair("the seed's keys", f"{RT}/scripts/apply.lua", "if open > 0 then redis.call('SET', capacity_key, open)",
          "if open > 1 then redis.call('SET', capacity_key, open)",
          f"{MIRROR}::test_the_seeds_keys_alone_find_exactly_the_available_at_every_step_of_a_random_walk"),
