@@ -51,6 +51,8 @@ PAIRS = [
     Pair("R4 a loss is not", f"{RT}/presence.py",
          "if event.offline or rules.grace(event.reason) <= timedelta():", "if True:",
          f"{LIFE}::test_a_lost_connection_is_suspect_then_offline"),
+    Pair("R4 a goodbye after a burial", f"{RT}/presence.py", "if row.instance_id is None and not event.offline:",
+         "if row.instance_id is None:", f"{RACES}::test_a_goodbye_after_a_burial_by_mistake_is_a_goodbye"),
     Pair("R4 displacement is told", f"{RT}/connection.py",
          "                self.close(CloseCode.SUPERSEDED)", "                pass",
          f"{DISPLACED}::test_the_same_login_on_another_instance_supersedes"),
