@@ -1,4 +1,5 @@
--- A database as large as it gets: {mitras} mitras, 4 % of them online, with logins, sessions, history and audit lines.
+-- A database as large as it gets: {mitras} mitras, 4 % of them online, with logins, sessions, history and audit lines;
+-- as many customers, a fifth as many pairings, offers, messages and payments.
 -- Filled past the triggers, which would take an hour. Used by tests/db/test_plans.py and benchmarks/search.py.
 ALTER TABLE mitras DISABLE TRIGGER USER;
 ALTER TABLE mitra_presence DISABLE TRIGGER USER;
@@ -20,10 +21,36 @@ INSERT INTO presence_log (at, mitra_id, state, reason)
     SELECT now() + (get_byte(uuid_send(mitra_id), 2) % 3) * interval '30 days', mitra_id, 'online', 'connected'
     FROM mitra_presence;
 INSERT INTO customers VALUES ('{customer}');
-INSERT INTO chat_sessions (id, customer_id, mitra_id, status, ended_at)
-    SELECT gen_random_uuid(), '{customer}', mitra_id, CASE WHEN open_sessions > 0 THEN 'active' ELSE 'ended' END,
+INSERT INTO customers SELECT mitra_id FROM mitra_presence;
+INSERT INTO chat_sessions (id, customer_id, mitra_id, created_at, changed_at, status, payment_due_at, expires_at, ended_at)
+    SELECT gen_random_uuid(), mitra_id, mitra_id, changed_at, changed_at, CASE WHEN open_sessions > 0 THEN 'active' ELSE 'ended' END,
+           changed_at + interval '10 minutes',
+           CASE WHEN open_sessions > 0 THEN now() + random() * interval '30 minutes' ELSE changed_at END,
            CASE WHEN open_sessions = 0 THEN now() - random() * interval '90 days' END
     FROM mitra_presence;
+ALTER TABLE pairings DISABLE TRIGGER ALL;
+ALTER TABLE pairing_offers DISABLE TRIGGER ALL;
+ALTER TABLE chat_messages DISABLE TRIGGER ALL;
+INSERT INTO pairings (id, customer_id, session_id, mitra_id, idempotency_key, status, wave, next_wave_at,
+                      created_at, changed_at, expires_at, decided_at)
+    SELECT gen_random_uuid(), customer_id, CASE WHEN n % 100 > 0 THEN id END, CASE WHEN n % 100 > 0 THEN mitra_id END, 'key',
+           CASE WHEN n % 100 > 0 THEN 'accepted' ELSE 'searching' END, 1,
+           CASE WHEN n % 100 = 0 THEN now() + random() * interval '8 s' END,
+           created_at, changed_at, CASE WHEN n % 100 = 0 THEN now() ELSE changed_at END + interval '1 minute',
+           CASE WHEN n % 100 > 0 THEN changed_at END
+    FROM (SELECT *, row_number() OVER () AS n FROM chat_sessions LIMIT {mitras} / 5) AS s;
+INSERT INTO pairing_offers (pairing_id, mitra_id, wave, status, offered_at)
+    SELECT id, customer_id, 1, CASE status WHEN 'searching' THEN 'open' ELSE 'accepted' END, created_at FROM pairings;
+INSERT INTO chat_messages (id, session_id, seq, sender, sender_id, client_id, body)
+    SELECT gen_random_uuid(), session_id, 1, 'customer', customer_id, '1', 'Halo' FROM pairings WHERE session_id IS NOT NULL;
+INSERT INTO payments (external_id, invoice_id, session_id, state, amount, created_at, changed_at)
+    SELECT session_id, md5(id::text), session_id, CASE WHEN get_byte(uuid_send(id), 1) < 1 THEN 'refund_due' ELSE 'paid' END,
+           50000, created_at, changed_at
+    FROM pairings WHERE session_id IS NOT NULL;
+INSERT INTO webhook_events (source, body, processed_at, outcome) SELECT 'xendit', '{{}}', now(), 'paid' FROM payments;
+ALTER TABLE pairings ENABLE TRIGGER ALL;
+ALTER TABLE pairing_offers ENABLE TRIGGER ALL;
+ALTER TABLE chat_messages ENABLE TRIGGER ALL;
 INSERT INTO audit_log (actor, action, subject) SELECT 'operator', 'config', md5(n::text) FROM generate_series(1, 50000) AS n;
 ALTER TABLE mitras ENABLE TRIGGER USER;
 ALTER TABLE mitra_presence ENABLE TRIGGER USER;

@@ -28,6 +28,7 @@ HEAVY = (
     "tests/faults/test_under_load.py",
     "tests/foreign/test_foreign.py",
     "tests/http/test_contract.py",
+    "tests/realtime/test_timers.py",
 )
 """These take all cores, or judge by the clock: one process of several (`-n`) runs all of them, never two at once."""
 

@@ -12,9 +12,12 @@ import asyncpg
 
 from hadir.db.queries import sql as query
 from hadir.http.mitras import ANY, STATES, by_id, by_name
+from hadir.http.sessions import WHOSE
+from hadir.realtime.session import Event
+from tests.db.bazaar import Bazaar
 
 ONE, TWO, CUSTOMER = (str(uuid.UUID(int=n, version=4)) for n in range(3))
-FIRST = str(uuid.UUID(int=0))
+FIRST, LAST = str(uuid.UUID(int=0)), str(uuid.UUID(int=2**128 - 1))
 POPULATE = Path(__file__).parent.parent.parent / "benchmarks/million.sql"
 POPULATE_S = 300
 MITRAS = 1_000_000
@@ -51,6 +54,28 @@ HOT: dict[str, list[Any]] = {
     "mitra_history": [ONE, ago(0), ago(0), 50],
     "available_pool": [60.0, 50],
     "sessions_by_state": [],
+    "customer_logins": [[ONE], [CUSTOMER]],
+    "customers_of": [[ONE, TWO]],
+    "message_by_id": [ONE],
+    "messages_after": [[ONE, TWO], [0, 7], 200],
+    "offers_for": [[ONE, TWO], [ONE], [TWO]],
+    "offers_known": [[ONE], [TWO]],
+    "offers_receipts": [[ONE], [TWO], [True]],
+    "pairing_by_id": [ONE],
+    "pairing_cancel": [ONE, CUSTOMER],
+    "pairing_offers": [ONE, 10_000],
+    "pairings_changed": [ago(13), FIRST, 5_000],
+    "pairings_expire": [5.0, 200],
+    "pairings_for": [[CUSTOMER, TWO], [ONE]],
+    "pairings_next": [20],
+    "pairings_offered": [[ONE, TWO], [ONE]],
+    "session_by_id": [ONE],
+    "session_pairings": [ONE],
+    "session_payments": [ONE],
+    "sessions_changed": [ago(13), FIRST, 5_000],
+    "sessions_for": [[ONE, TWO], [CUSTOMER], [ONE]],
+    "webhook_claim": [1],
+    "webhook_done": [1, "paid"],
     "config_history": ["max_sessions", 20],
 }
 SEARCHES = ("b", "bud", "budi 0", "siti ff", "rina abcd", "nobody", "\u00e9")
@@ -67,6 +92,22 @@ def searches() -> dict[str, tuple[str, list[Any]]]:
     return found
 
 
+def pages() -> dict[str, tuple[str, list[Any]]]:
+    """Every list of pairings, sessions and payments, whole and filtered, from its head and from its midst."""
+    found: dict[str, tuple[str, list[Any]]] = {}
+    for before in (ago(-1), ago(15 * 86_400)):
+        for name, mark, conditions, last in (
+            ("pairings_page", "{status}", [("true", []), ("p.status = $4", ["cancelled"])], LAST),
+            ("sessions_page", "{whose}", [("true", []), ("s.status = $4", ["active"])], LAST),
+            ("sessions_page", "{whose}", [(WHOSE[role], [ONE]) for role in WHOSE], LAST),
+            ("payments_page", "{state}", [("true", []), ("state = $4", ["refund_due"])], "inv"),
+        ):
+            for condition, args in conditions:
+                statement = query(name).replace(mark, condition)
+                found[f"{name} where {condition} before {before:%d}"] = statement, [before, last, 51, *args]
+    return found
+
+
 async def populate(sql: asyncpg.Connection, mitras: int) -> None:
     filled = POPULATE.read_text().format(mitras=mitras, one=ONE, two=TWO, customer=CUSTOMER)
     await sql.execute(filled, timeout=POPULATE_S)
@@ -76,7 +117,7 @@ async def populate(sql: asyncpg.Connection, mitras: int) -> None:
 async def test_no_hot_statement_reads_a_whole_table(sql: asyncpg.Connection) -> None:
     await populate(sql, MITRAS)
     read = {name: await scanned(sql, query(name), *args) for name, args in HOT.items()}
-    for name, (statement, args) in searches().items():
+    for name, (statement, args) in (searches() | pages()).items():
         read[name] = await scanned(sql, statement, *args)
     assert {name: tables for name, tables in read.items() if tables} == {}
     assert await scanned(sql, "SELECT * FROM mitra_presence WHERE reason = 'x'") == {"mitra_presence"}
@@ -98,6 +139,34 @@ async def test_no_trigger_reads_a_whole_table(sql: asyncpg.Connection) -> None:
     )
 
 
+async def test_no_function_of_pairings_and_sessions_reads_a_whole_table(sql: asyncpg.Connection) -> None:
+    await populate(sql, 20_000)
+    bazaar = Bazaar(sql)
+    has, gets = await bazaar.ready(max_sessions=9), await bazaar.ready(max_sessions=9)
+    # Generic plans from the first call on, as a long-lived connection has them.
+    await sql.execute("SET plan_cache_mode = force_generic_plan")
+    before = await sequential_scans(sql)
+    customer = await bazaar.customer()
+    assert (await bazaar.create(customer, note="x"))[0] == "created"
+    pairing = (await bazaar.create(customer, note="x"))[1]
+    assert await bazaar.wave(pairing, [has]) == [has]
+    session = (await bazaar.accepted(pairing, has))["session_id"]
+    assert await bazaar.pay(session) == ("paid", True)
+    chatted = await sql.fetchrow(query("chat_send"), str(uuid.uuid4()), session, customer, "1", "Halo")
+    assert chatted["outcome"] == "stored"
+    _, rerouting = await bazaar.reroute(session)
+    assert await bazaar.wave(rerouting, [has, gets]) == [gets]
+    assert await bazaar.accept(rerouting, gets) == "won"
+    declined = await bazaar.pairing(has)
+    assert await bazaar.decline(declined, has) == "declined"
+    await bazaar.deactivate(gets)
+    assert await bazaar.happens(session, Event.END) == ("done", "ended")
+    await bazaar.due()
+    await bazaar.past_deadline(declined)
+    assert await bazaar.expire() == [declined]
+    assert await sequential_scans(sql) == before
+
+
 async def scanned(sql: asyncpg.Connection, statement: str, *args: Any) -> set[str]:
     """The sql tables that a plan reads from end to end."""
     plan = await sql.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *args)
@@ -115,7 +184,7 @@ async def sequential_scans(sql: asyncpg.Connection) -> dict[str, int]:
     await sql.execute("SELECT pg_stat_clear_snapshot()")
     return dict(
         await sql.fetch(
-            "SELECT relname, seq_scan FROM pg_stat_user_tables WHERE relname IN "
-            "('mitras', 'mitra_presence', 'auth_sessions', 'chat_sessions')"
+            "SELECT relname, seq_scan FROM pg_stat_user_tables "
+            "WHERE relname NOT LIKE 'presence_log%' AND relname NOT IN ('app_config', 'instances', 'leases')"
         )
     )
