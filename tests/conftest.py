@@ -25,9 +25,12 @@ ROOT = Path(__file__).parent.parent
 HEAVY = (
     "tests/db/test_plans.py",
     "tests/dev/test_command.py",
+    "tests/faults/test_history.py",
+    "tests/faults/test_one_winner.py",
     "tests/faults/test_under_load.py",
     "tests/foreign/test_foreign.py",
     "tests/http/test_contract.py",
+    "tests/realtime/test_timers.py",
 )
 """These take all cores, or judge by the clock: one process of several (`-n`) runs all of them, never two at once."""
 
