@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from hadir.client.events import Failed
 from hadir.client.link import Habits, Link
 from hadir.client.verdict import Refused
 
-PATH = "/ws/mitra"
 SCHEMES = {"http": "ws", "https": "wss"}
 
 Token = str | Callable[[], Awaitable[str]]
 
 
 class Dialer:
-    """Opens links, to one URL after the other."""
+    """Opens links, to one URL after the other, at `path` where a URL has none of its own."""
 
-    def __init__(self, urls: str | Sequence[str], token: Token, habits: Habits) -> None:
+    def __init__(self, urls: str | Sequence[str], path: str, token: Token, habits: Habits) -> None:
         self._urls = [urls] if isinstance(urls, str) else list(urls)
         if not self._urls:
             raise ValueError("urls may not be empty")
+        self._path = path
         self._token = token
         self._habits = habits
         self._turn = 0
@@ -30,11 +30,11 @@ class Dialer:
     def gets_new_tokens(self) -> bool:
         return callable(self._token)
 
-    async def open(self, status: bool | None) -> Link:
+    async def open(self, query: Mapping[str, str]) -> Link:
         """One attempt: each URL once, until one says hello. Raises the last one's `Refused`."""
         failure: Refused | None = None
         for _ in self._urls:
-            url = address(self._urls[self._turn % len(self._urls)], status)
+            url = address(self._urls[self._turn % len(self._urls)], self._path, query)
             self._turn += 1
             try:
                 return await Link.open(url, await self.token(), self._habits)
@@ -49,17 +49,21 @@ class Dialer:
 
     async def token(self) -> str:
         """The token to use now. Raises `Refused` when there is none at the moment."""
-        if isinstance(self._token, str):
-            return self._token
         try:
-            return await self._token()
+            return await current(self._token)
         except OSError as error:
             raise Refused(f"there is no token at the moment: {error}") from error
 
 
-def address(url: str, status: bool | None) -> str:
-    """The WebSocket's address, with the command in its query."""
+async def current(token: Token) -> str:
+    """The token to use now. Raises what its source raises."""
+    return token if isinstance(token, str) else await token()
+
+
+def address(url: str, path: str, query: Mapping[str, str]) -> str:
+    """The WebSocket's address; a URL that has a path or a query of its own keeps them."""
     parts = urlsplit(url)
-    query = parts.query if status is None else urlencode({"status": "online" if status else "offline"})
-    path = parts.path if parts.path.strip("/") else PATH
-    return urlunsplit((SCHEMES.get(parts.scheme, parts.scheme), parts.netloc, path, query, ""))
+    path = parts.path if parts.path.strip("/") else path
+    return urlunsplit(
+        (SCHEMES.get(parts.scheme, parts.scheme), parts.netloc, path, urlencode(query) or parts.query, "")
+    )

@@ -21,7 +21,7 @@ from hadir.client.wire import Answered, Message, parse, refusal
 OPEN_S = 10.0
 CLOSE_S = 5.0
 NO_FRAME = 1006
-REPLIES = frozenset({"pong", "ack", "sync"})
+REPLIES = frozenset({"pong", "ack", "sync", "offer.result"})
 
 
 @dataclass(frozen=True, slots=True)

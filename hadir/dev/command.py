@@ -32,6 +32,8 @@ from hadir.http import auth
 CHURN_PER_MIN = 2.0
 STATUS_S = 3.0
 FORMER_S = 3.0
+LIVELY = {"BEACON_CACHE_SECONDS": "1", "PAYMENT_TIMEOUT_SECONDS": "20", "SESSION_SECONDS": "60"}
+"""So that sessions end in every way while somebody watches."""
 SIMULATION = "hadir dev"
 """With a kept data folder, the simulated mitras are the same every time."""
 
@@ -72,7 +74,7 @@ async def _work(
         operator_token = await _operator_token(config)
         urls = [each.url for each in instances]
         simulation = Simulation(config, urls, mitras, customers, CHURN_PER_MIN, name=SIMULATION)
-        mitra_ids = [mitra.mitra_id for mitra in simulation.mitras]
+        mitra_ids = [mitra.person_id for mitra in simulation.mitras]
         async with simulation:
             print(welcome.text(instances, environment, operator_token, mitra_ids), flush=True)
             started.set()
@@ -146,9 +148,15 @@ async def _watch(simulation: Simulation, instances: Sequence[Instance], stop: as
 
 
 def _environment(database_url: str, valkey_url: str, secret: str) -> dict[str, str]:
-    """What the instances run with: ours, over whatever else the caller's environment sets."""
+    """What the instances run with: ours, over whatever else the caller's environment sets, over what is lively.
+
+    Without a callback token nobody could pay.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "HADIR_LISTENERS"}
-    environment.setdefault("BEACON_CACHE_SECONDS", "1")
+    lively = LIVELY | {"XENDIT_CALLBACK_TOKEN": secrets.token_urlsafe(24)}
+    for name, value in lively.items():
+        if f"{name}_FILE" not in environment:
+            environment.setdefault(name, value)
     return environment | {"DATABASE_URL": database_url, "VALKEY_URL": valkey_url, "AUTH_JWT_SECRET": secret}
 
 

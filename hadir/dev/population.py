@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from operator import attrgetter
-from random import Random
+from collections.abc import Mapping
 from typing import Any
 
-from hadir.client import Answered, ClientStopped, Counters, Ended, Event, Failed, MitraClient
-from hadir.config import Config
-from hadir.db.pool import Postgres
+from hadir.client import Answered, ClientStopped, MitraClient
 from hadir.dev import rules
-from hadir.dev.accounts import create_account
-from hadir.dev.tally import Tally
-from hadir.dev.truth import Truth
-from hadir.dev.whereabouts import AWAY, State, Whereabouts, stale_s
+from hadir.dev.desk import Desk
+from hadir.dev.person import Person, stale_s
+from hadir.dev.whereabouts import AWAY, State, Whereabouts
+from hadir.dev.world import World
 from hadir.errors import PostgresUnavailable
-from hadir.http import auth
 
-TOKEN_TTL_S = 900.0
 PAUSE_S = (2.0, 8.0)
 """How long one stays away, or keeps its toggle off."""
 GOODBYE_S = 5.0
@@ -39,37 +32,19 @@ FLAKY_HABITS = {"goodbye": 5, "toggle": 15, "drop": 5, "flaky": 65, "vanish": 5,
 """The same of those whose network is bad for their whole life."""
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """What all simulated people share. `churn`: how often a mitra does something, per minute."""
-
-    config: Config
-    postgres: Postgres
-    urls: Sequence[str]
-    churn: float
-    truth: Truth
-    tally: Tally
-    random: Random
-
-
-def total(many: Iterable[Counters]) -> Counters:
-    listed = list(many)
-    return Counters(**{each.name: sum(map(attrgetter(each.name), listed)) for each in fields(Counters)})
-
-
-class SimulatedMitra:
+class SimulatedMitra(Person):
     """One mitra's days: logs in, connects, works for a while, goes away in one of several ways, comes again."""
 
+    ROLE = "mitra"
+
     def __init__(self, world: World, mitra_id: str, *, flaky: bool = False) -> None:
-        self._world = world
+        super().__init__(world, mitra_id)
         self._habits = FLAKY_HABITS if flaky else HABITS
         self._churn = world.churn * (FLAKY_TIMES if flaky else 1.0)
-        self._sid: str | None = None
         self._where = Whereabouts()
         self._leaving = False
         self._client: MitraClient | None = None
-        self._earlier = Counters()
-        self.mitra_id = mitra_id
+        self._desk: Desk | None = None
 
     async def live(self, comes_in_s: float) -> None:
         """Runs until cancelled, or until after `leave`."""
@@ -89,13 +64,7 @@ class SimulatedMitra:
                     case _:
                         self._sid = None
             self.look()
-            await asyncio.sleep(self._pause())
-
-    async def log_in(self) -> None:
-        """Makes the mitra and its login, where they are not there yet. Raises `PostgresUnavailable`."""
-        if self._sid is None:
-            async with self._world.postgres.acquire() as connection:
-                self._sid = await create_account(connection, "mitra", self.mitra_id)
+            await self._world.takes(PAUSE_S)
 
     async def leave(self) -> None:
         """Says goodbye for good."""
@@ -106,11 +75,6 @@ class SimulatedMitra:
                     await self._goodbye(self._client)
             except TimeoutError:
                 pass  # whoever hangs is cut off when its task ends
-
-    @property
-    def counters(self) -> tuple[Counters, ...]:
-        """Of its earlier clients together, and of its present one."""
-        return (self._earlier,) if self._client is None else (self._earlier, self._client.counters)
 
     @property
     def state(self) -> State:
@@ -124,31 +88,34 @@ class SimulatedMitra:
     def look(self) -> None:
         """Tells the truth how this mitra stands now."""
         now = time.monotonic()
-        self._world.truth.note(self.mitra_id, self._where.standing(self._client, now), now)
+        self._world.truth.note(self.person_id, self._where.standing(self._client, now), now)
 
     async def _work(self) -> None:
         await self.log_in()
-        urls = self._world.random.sample(self._world.urls, len(self._world.urls))
         self._where.came()
         async with MitraClient(
-            urls, self._token, status=True, on_message=self._heard, on_event=self._happened
+            self._world.shuffled(), self._token, status=True, on_message=self._heard, on_event=self._happened
         ) as client:
             self._client = client
+            self._opens(client)
             try:
-                await client.opened()
-                self._where.intent = True
-                self.look()
-                while await self._one_more(client):
-                    pass
+                async with Desk(
+                    self._world, self.person_id, client, self._where, self.look, lambda: self._lose(client)
+                ) as self._desk:
+                    await client.opened()
+                    self._where.intent = True
+                    self.look()
+                    while await self._one_more(client):
+                        pass
             finally:
-                self._client = None
-                self._earlier = total([self._earlier, client.counters])
+                self._client = self._desk = None
+                self._closes(client)
 
     async def _one_more(self, client: MitraClient) -> bool:
         """Works for a while, then does something. False when the mitra has gone."""
         random = self._world.random
         await self._go_on(client, random.expovariate(self._churn / 60) if self._churn else None)
-        match random.choices(list(self._habits), weights=list(self._habits.values()))[0]:
+        match self._world.habit(self._habits):
             case "goodbye":
                 await self._goodbye(client)
                 return False
@@ -182,7 +149,7 @@ class SimulatedMitra:
     def _lose(self, client: MitraClient) -> None:
         self._where.lost(client, time.monotonic())
         client.drop()
-        self._world.truth.note(self.mitra_id, AWAY, time.monotonic())
+        self._world.truth.note(self.person_id, AWAY, time.monotonic())
 
     async def _flicker(self, client: MitraClient) -> None:
         """The network comes and goes for a while; after every loss the app comes back as after any other."""
@@ -208,14 +175,14 @@ class SimulatedMitra:
                 return  # a store is away; where it was the change, whatever the intent is now is not known here
             self.look()
             if not online:
-                await asyncio.sleep(self._pause())
+                await self._world.takes(PAUSE_S)
 
     async def _compare(self, client: MitraClient, acknowledged: bool) -> None:
         """What `sync` tells now must be what was acknowledged; what is only under way it may take a moment for."""
         if rules.agreement(acknowledged, await client.sync()) is not None:
             await asyncio.sleep(SECOND_LOOK_S)
             if (wrong := rules.agreement(acknowledged, await client.sync())) is not None:
-                self._world.tally.take_down(wrong, f"status {self.mitra_id} {client.connection_id} {acknowledged}")
+                self._world.tally.take_down(wrong, f"status {self.person_id} {client.connection_id} {acknowledged}")
 
     async def _hang(self, client: MitraClient) -> None:
         self._where.frozen_at = time.monotonic()
@@ -228,26 +195,13 @@ class SimulatedMitra:
             client.thaw()
 
     def _heard(self, message: Mapping[str, Any]) -> None:
-        """A connection that came after a loss: for a moment the mitra was away, seen or not."""
+        told = self._hears(message)
         client = self._client
-        if message.get("type") != "hello" or client is None:
+        if client is None:
             return
-        if self._where.opened(client, time.monotonic()):
-            self._world.truth.note(self.mitra_id, AWAY, time.monotonic())
+        if message.get("type") == "hello" and self._where.opened(client, time.monotonic()):
+            # A connection that came after a loss: for a moment the mitra was away, seen or not.
+            self._world.truth.note(self.person_id, AWAY, time.monotonic())
+        if self._desk is not None:
+            self._desk.hear(told)
         self.look()
-
-    def _happened(self, event: Event) -> None:
-        self._world.tally.heard(event)
-        wrong = None
-        if isinstance(event, Ended) and self._client is not None:
-            wrong = rules.ending(event, stale_s(self._client))
-        elif isinstance(event, Failed) and event.close_code is not None:
-            wrong = rules.close_code(event.close_code)
-        if wrong is not None:
-            self._world.tally.take_down(wrong, wrong.found)
-
-    async def _token(self) -> str:
-        return auth.mint(self._world.config, "mitra", self.mitra_id, self._sid or "", TOKEN_TTL_S)
-
-    def _pause(self) -> float:
-        return self._world.random.uniform(*PAUSE_S)

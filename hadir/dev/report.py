@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from hadir.client import Counters
 from hadir.client.verdict import LISTED
+from hadir.dev.dealings import FIRST_OFFER, KNOWN, Dealings
 from hadir.dev.simulation import Simulation
 from hadir.dev.tally import BEACON, OPENING, REPLIES, Tally
 from hadir.dev.whereabouts import State
 
 BREACHES_SHOWN = 10
+TIMED = (OPENING, *REPLIES.values(), FIRST_OFFER, KNOWN, BEACON)
 OTHER_CODES = {1000: "goodbye", 1001: "going_away", 1006: "lost"}
 
 
@@ -19,7 +22,7 @@ async def print_lines(simulation: Simulation, every_s: float) -> None:
     """A status line every few seconds, and every breach when it is seen; until cancelled."""
     told = 0
     while True:
-        await simulation.customers.ask()
+        await simulation.lookout.ask()
         for breach in simulation.tally.breaches[told:]:
             print(breach, flush=True)
         told = len(simulation.tally.breaches)
@@ -30,7 +33,8 @@ async def print_lines(simulation: Simulation, every_s: float) -> None:
 def status_line(simulation: Simulation) -> str:
     """The range is open where a phone fell silent: it counts until its beat is stale."""
     seen = f"simulated mitras available: {ours(simulation)} · beacon: {beacon(simulation)}"
-    return f"{seen} · {_states(simulation)} · a second: {_rates(simulation.rates.lately())}"
+    work = f"pairings: {_pairings(simulation.dealings)} · sessions: {simulation.dealings.open} open"
+    return f"{seen} · {_states(simulation)} · {work} · a second: {_rates(simulation.rates.lately())}"
 
 
 def summary(simulation: Simulation) -> str:
@@ -59,19 +63,43 @@ def beacon(simulation: Simulation) -> str:
 
 def figures(simulation: Simulation, rates: Mapping[str, float]) -> list[tuple[str, str]]:
     """(what, how much) of everything that was counted."""
-    tally, counters = simulation.tally, simulation.counters()
-    timed = [(each, tally.latencies[each]) for each in (OPENING, *REPLIES.values(), BEACON) if each in tally.latencies]
+    tally, counters, dealings = simulation.tally, simulation.counters(), simulation.dealings
+    timed = [(each, tally.latencies[each]) for each in TIMED if each in tally.latencies]
     return [
         ("mitras", _states(simulation)),
         ("a second", _rates(rates)),
         ("connections", _connections(counters)),
         ("closed", _join(_endings(tally)) or "none"),
-        ("refused", _join(f"{count} x {what}" for what, count in tally.refusals.most_common()) or "none"),
+        ("connections refused", _times(tally.refusals)),
         ("beats", f"{counters.beats}, {counters.pongs} answered"),
+        ("pairings", _pairings(dealings)),
+        ("accepts", _counted(dealings.accepts)),
+        ("sessions", _join([f"{dealings.open} open", *_parts(dealings.sessions)])),
+        ("messages", f"{dealings.sent} sent, {dealings.delivered} delivered"),
+        ("payments", _counted(dealings.payments)),
+        ("requests refused", _times(dealings.refused)),
         ("beacons", _join(f"{count} {what}" for what, count in sorted(tally.answers.items())) or "none asked for"),
         *((name, str(latency)) for name, latency in timed),
         ("rules broken", str(len(tally.breaches))),
     ]
+
+
+def _pairings(dealings: Dealings) -> str:
+    searching = [f"{dealings.searching} searching"] if dealings.searching else []
+    return _join([*searching, *_parts(dealings.pairings)]) or "none"
+
+
+def _counted(counts: Counter[str]) -> str:
+    return _join(_parts(counts)) or "none"
+
+
+def _times(counts: Counter[str]) -> str:
+    """Of what begins with a number itself."""
+    return _join(f"{count} x {what}" for what, count in counts.most_common()) or "none"
+
+
+def _parts(counts: Counter[str]) -> list[str]:
+    return [f"{count} {what}" for what, count in counts.most_common()]
 
 
 def _states(simulation: Simulation) -> str:
@@ -80,7 +108,7 @@ def _states(simulation: Simulation) -> str:
 
 
 def _rates(rates: Mapping[str, float]) -> str:
-    return _join(f"{rate:.1f} {name}" for name, rate in rates.items())
+    return _join(f"{rate:.1f} {name}" for name, rate in rates.items() if rate >= 0.05) or "nothing"
 
 
 def _connections(counters: Counters) -> str:

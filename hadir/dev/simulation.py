@@ -16,11 +16,18 @@ from hadir.client import BeaconMalformed, BeaconUnavailable, Counters, fetch_bea
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.dev.customers import PATH, Customers
-from hadir.dev.population import SimulatedMitra, World, total
+from hadir.dev.cashier import Cashier
+from hadir.dev.customers import SimulatedCustomer
+from hadir.dev.dealings import Dealings
+from hadir.dev.history import History
+from hadir.dev.lookout import PATH, Lookout
+from hadir.dev.person import total
+from hadir.dev.population import SimulatedMitra
 from hadir.dev.rates import Rates
 from hadir.dev.tally import Tally
 from hadir.dev.truth import Truth
+from hadir.dev.witness import Witness
+from hadir.dev.world import World
 from hadir.errors import HadirError, PostgresUnavailable
 
 POSTGRES_POOL = 4
@@ -35,7 +42,8 @@ FLAKY_EVERY = 5
 class Simulation:
     """Mitras and customers at `urls`, from `async with` on; at its end the mitras say goodbye.
 
-    `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same mitras.
+    `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same people.
+    `history`: where all that they are told is kept. `pace`: how much quicker than people they deal with each other.
     """
 
     def __init__(
@@ -47,22 +55,27 @@ class Simulation:
         churn: float,
         *,
         name: str | None = None,
+        history: History | None = None,
+        pace: float = 1.0,
     ) -> None:
         self._postgres = Postgres(config.database_url, pool_max=POSTGRES_POOL, pooler=config.database_pooler)
         self._random = Random()  # noqa: S311 - simulated people keep no secrets
         self.truth = Truth(time.monotonic())
         self.tally = Tally()
+        self.dealings = Dealings(self.tally.latencies)
+        witness = Witness(self.tally, self.dealings, history)
         self._urls = [url.rstrip("/") for url in urls]
-        world = World(config, self._postgres, self._urls, churn, self.truth, self.tally, self._random)
+        world = World(config, self._postgres, self._urls, churn, self.truth, self.tally, witness, self._random, pace)
         names = Random(name)  # noqa: S311
-        ids = [str(UUID(int=names.getrandbits(128), version=4)) for _ in range(mitras)]
+        ids = [_new_id(names) for _ in range(mitras)]
         self.mitras = [
             SimulatedMitra(world, mitra_id, flaky=number % FLAKY_EVERY == FLAKY_EVERY - 1)
             for number, mitra_id in enumerate(ids)
         ]
         look = self._look_at_all
-        self.customers = Customers(self._urls, self._postgres, self.truth, self.tally, ids, look, self._random)
-        self._customers = customers
+        self.lookout = Lookout(self._urls, self._postgres, self.truth, self.tally, ids, look, self._random)
+        cashier = Cashier(world, config.xendit_callback_token)
+        self._customers = [SimulatedCustomer(world, _new_id(names), cashier) for _ in range(customers)]
         self.rates = Rates(time.monotonic(), self._totals())
         self._final_states: Counter[str] | None = None
         self._tasks = asyncio.TaskGroup()
@@ -82,8 +95,9 @@ class Simulation:
         coming_s = max(COMING_AT_LEAST_S, len(self.mitras) / COMING_PER_S)
         for mitra in self.mitras:
             self._start(mitra.live(self._random.uniform(0, coming_s)))
-        for _ in range(self._customers):
-            self._start(self.customers.live())
+        for customer in self._customers:
+            self._start(customer.live())
+            self._start(self.lookout.live())
         self._start(self._look())
         return self
 
@@ -103,8 +117,8 @@ class Simulation:
                 await self._postgres.__aexit__(None, None, None)
 
     def counters(self) -> Counters:
-        """The sums over all mitras."""
-        return total(chain.from_iterable(mitra.counters for mitra in self.mitras))
+        """The sums over everybody."""
+        return total(chain.from_iterable(each.counters for each in (*self.mitras, *self._customers)))
 
     def states(self) -> Counter[str]:
         """How many mitras are doing what; after the end, how many were when it began."""
@@ -118,6 +132,7 @@ class Simulation:
             "reconnects": counters.reconnects,
             "rotations": counters.rotations,
             "beats": counters.beats,
+            "messages": self.dealings.sent,
             "beacon answers": self.tally.answered,
         }
 
@@ -149,9 +164,13 @@ class Simulation:
 
     async def _remember(self) -> None:
         """A run that was killed may have left our mitras online."""
-        by_id = {mitra.mitra_id: mitra for mitra in self.mitras}
+        by_id = {mitra.person_id: mitra for mitra in self.mitras}
         for record in await self._postgres.fetch(sql("present_of"), list(by_id)):
             by_id[record["mitra_id"]].was_here()
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         self._running.append(self._tasks.create_task(work))
+
+
+def _new_id(names: Random) -> str:
+    return str(UUID(int=names.getrandbits(128), version=4))

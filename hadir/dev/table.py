@@ -18,7 +18,7 @@ async def show(simulation: Simulation) -> None:
     """Keeps the table up to date; until cancelled."""
     with Live(_table(simulation), auto_refresh=False) as live:
         while True:
-            await simulation.customers.ask()
+            await simulation.lookout.ask()
             live.update(_table(simulation), refresh=True)
             await asyncio.sleep(TABLE_S)
 

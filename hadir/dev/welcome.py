@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from hadir.dev.instances import PACKAGE_ROOT, Instance
 
-NEW_MITRA = "00000000-0000-4000-8000-000000000001"
+NEW_MITRA, NEW_CUSTOMER = (f"00000000-0000-4000-8000-00000000000{k}" for k in (1, 2))
 
 
 def text(
@@ -24,8 +24,9 @@ def text(
         "Hadir is ready. Ctrl-C ends all of it.",
         "",
         *(f"  {each.name}: public {each.url}, internal {each.internal_url}, pid {each.pid}" for each in instances),
-        f"  mitra sockets: {first.url.replace('http', 'ws', 1)}/ws/mitra",
+        f"  sockets: {first.url.replace('http', 'ws', 1)}/ws/mitra and /ws/customer",
         f"  operator token: {operator_token}",
+        *_terms(environment),
         "",
         "Lines to paste:",
         "",
@@ -45,9 +46,18 @@ def text(
         command(environment, ("DATABASE_URL", "VALKEY_URL"), "verify"),
         "# a token for a mitra of your own",
         command(environment, ("DATABASE_URL", "AUTH_JWT_SECRET"), f"token --role mitra --sub {NEW_MITRA}"),
+        "# and for a customer",
+        command(environment, ("DATABASE_URL", "AUTH_JWT_SECRET"), f"token --role customer --sub {NEW_CUSTOMER}"),
         "",
     ]
     return "\n".join(lines)
+
+
+def _terms(environment: Mapping[str, str]) -> list[str]:
+    """How long things take here, which is shorter than elsewhere where nobody has said otherwise."""
+    due, lasts = environment.get("PAYMENT_TIMEOUT_SECONDS"), environment.get("SESSION_SECONDS")
+    terms = f"  sessions: to be paid within {due} s, then {lasts} s long (PAYMENT_TIMEOUT_SECONDS, SESSION_SECONDS)"
+    return [terms] if due and lasts else []
 
 
 def command(environment: Mapping[str, str], names: Sequence[str], arguments: str) -> str:

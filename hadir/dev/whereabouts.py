@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from hadir.client import MitraClient
+from hadir.dev.person import STALE_GUESS_S, stale_s
+from hadir.dev.told import Session
 from hadir.dev.truth import Standing
 
 COVER_SLACK_S = 2.0
-STALE_GUESS_S = 60.0
 DEATH_S = 15.0
 """Within this, the death of an instance is noticed."""
 AWAY = Standing(sure=False, possible=True)
@@ -20,6 +22,7 @@ class State(StrEnum):
 
     AVAILABLE = "available for sure"
     SETTLING = "settling"
+    BUSY = "in a session"
     OFF = "switched off"
     RECONNECTING = "reconnecting"
     FROZEN = "frozen"
@@ -28,7 +31,7 @@ class State(StrEnum):
 
 
 class Whereabouts:
-    """One mitra's own record: its intent, its losses, its freezes."""
+    """One mitra's own record: its intent, its losses, its freezes, its sessions."""
 
     def __init__(self) -> None:
         self.intent: bool | None = None
@@ -39,10 +42,33 @@ class Whereabouts:
         self._pongs_when_thawed: int | None = None
         self._reconnects = 0
         self._covered_until = 0.0
+        self._sessions: set[str] = set()
+        """Open ones, as told: with one of them it has no capacity left."""
+        self._asking = 0
+        """Requests under way that open or end a session: the server may have done it, and counts so."""
 
     def came(self) -> None:
         """It starts its app anew."""
         self.intent, self.stopped, self._pongs_when_thawed, self._reconnects = None, False, None, 0
+        self._sessions, self._asking = set(), 0
+
+    def asks(self) -> None:
+        """It accepts an offer or ends a session; until `answered`, or until its app is started anew."""
+        self._asking += 1
+
+    def answered(self) -> None:
+        self._asking -= 1
+
+    def has_open(self, sessions: Iterable[str]) -> None:
+        """All of them, as `hello` or `sync` told."""
+        self._sessions = set(sessions)
+
+    def hears_of(self, mitra_id: str, session: Session) -> None:
+        """A session is like this now; it may have become another mitra's."""
+        if session.open and session.mitra_id == mitra_id:
+            self._sessions.add(session.id)
+        else:
+            self._sessions.discard(session.id)
 
     def was_here(self, now: float) -> None:
         """An earlier run has left it online: it is counted until that is noticed."""
@@ -87,15 +113,18 @@ class Whereabouts:
         if self._pongs_when_thawed is not None and client.counters.pongs > self._pongs_when_thawed:
             self._pongs_when_thawed = None
         state = client.state or {}
+        busy = bool(self._sessions) and not self._asking
         sure = (
             client.connected
             and self.intent is True
             and self._pongs_when_thawed is None
             and not state.get("pending")
-            and not state.get("sessions")
+            and not self._sessions
+            and not self._asking
             and bool(state.get("wants_online"))  # or an operator has switched it off
         )
-        return Standing(sure=sure, possible=self.intent is not False)
+        # Whoever is not connected does not hear of the end of its sessions.
+        return Standing(sure=sure, possible=self.intent is not False and not (busy and client.connected))
 
     def state(self, client: MitraClient | None, now: float) -> State:
         if client is None or client.stopped_because is not None:
@@ -106,9 +135,6 @@ class Whereabouts:
             return State.RECONNECTING
         if self.intent is False:
             return State.OFF
+        if self._sessions:
+            return State.BUSY
         return State.AVAILABLE if self.standing(client, now).sure else State.SETTLING
-
-
-def stale_s(client: MitraClient) -> float:
-    """After this long a silence the server takes it for gone."""
-    return STALE_GUESS_S if client.hello is None else float(client.hello["stale_after_s"])

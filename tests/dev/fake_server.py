@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -29,16 +29,20 @@ class Lies:
     as_of_goes_back_s: float = 0.0
     """From the third answer on."""
     body: bytes | None = None
+    pushes: Sequence[Mapping[str, Any]] = ()
+    """Messages to every mitra, after the first beat of each connection."""
 
 
 @dataclass
 class Seat:
     online: bool
     beaten: float
+    mitra: bool
+    told: bool = False
 
 
 class FakeServer:
-    """Counts as available who is connected, wants to be online, and has beaten. Use `async with`."""
+    """Counts as available who is connected, wants to be online, and has beaten; pairs nobody. Use `async with`."""
 
     def __init__(self, lies: Lies | None = None) -> None:
         self._lies = lies or Lies()
@@ -73,7 +77,7 @@ class FakeServer:
     def _beacon(self) -> dict[str, Any]:
         self._answers += 1
         fresh = time.monotonic() - STALE_S
-        available = sum(seat.online and seat.beaten > fresh for seat in self._by_seat.values())
+        available = sum(seat.mitra and seat.online and seat.beaten > fresh for seat in self._by_seat.values())
         back_s = self._lies.as_of_goes_back_s if self._answers > 2 else 0.0
         as_of = datetime.now(UTC) - timedelta(seconds=back_s)
         right = {"available": available, "online": available, "as_of": as_of.isoformat(), "max_age_s": MAX_AGE_S}
@@ -84,7 +88,9 @@ class FakeServer:
         who = socket.request.headers["Authorization"]
         if "status=" in socket.request.path:
             self._intents[who] = socket.request.path.endswith("online")
-        seat = self._by_seat[id(socket)] = Seat(self._intents.get(who, True), time.monotonic())
+        seat = self._by_seat[id(socket)] = Seat(
+            self._intents.get(who, True), time.monotonic(), socket.request.path.startswith("/ws/mitra")
+        )
         try:
             hello = {
                 "connection_id": str(id(socket)),
@@ -105,6 +111,9 @@ class FakeServer:
         match message["type"]:
             case "ping":
                 await self._say(socket, "pong", re=message["id"])
+                for push in self._lies.pushes if seat.mitra and not seat.told else ():
+                    await self._push(socket, push)
+                seat.told = True
                 if self._lies.closes_with is not None:
                     await socket.close(self._lies.closes_with)
             case "status":
@@ -119,4 +128,7 @@ class FakeServer:
         return {"online": told, "wants_online": told, "pending": False, "sessions": []}
 
     async def _say(self, socket: ServerConnection, kind: str, **fields: Any) -> None:
-        await socket.send(orjson.dumps({"type": kind, **fields}), text=True)
+        await self._push(socket, {"type": kind, **fields})
+
+    async def _push(self, socket: ServerConnection, message: Mapping[str, Any]) -> None:
+        await socket.send(orjson.dumps(message), text=True)

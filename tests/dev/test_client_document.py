@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import hadir.client
+from hadir.client import CustomerApi, CustomerClient, MitraClient
+from hadir.client.app import App
 from hadir.dev.embedded import EmbeddedValkey
 from tests.support import eventually
 from tests.support.system import Account, Served, System
@@ -54,5 +59,20 @@ def test_it_names_everything_that_is_exported() -> None:
     machinery = {"Beacon", "Counters", "Event", "Verdict"}
     named = set(re.findall(r"\b(\w+)\b", TEXT))
     assert set(hadir.client.__all__) - named - machinery == set()
-    methods = set(re.findall(r"`await (\w+)\(", TEXT)) - {"fetch_beacon"}
-    assert all(hasattr(hadir.client.MitraClient, name) for name in methods)
+
+
+@pytest.mark.parametrize(
+    ("section", "classes"),
+    [
+        ("An app that stays connected", (MitraClient, CustomerClient)),
+        ("What only a mitra does", (MitraClient,)),
+        ("What a customer asks for", (CustomerApi,)),
+    ],
+)
+def test_it_names_every_method_and_no_other(section: str, classes: tuple[type, ...]) -> None:
+    table = TEXT.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`await (\w+)\(", table))
+    for each in classes:
+        assert all(hasattr(each, name) for name in named)
+    own = classes[0] if len(classes) == 1 else App
+    assert {name for name in vars(own) if inspect.iscoroutinefunction(vars(own)[name]) and name[0] != "_"} <= named

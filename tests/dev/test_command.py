@@ -19,6 +19,7 @@ import orjson
 import psutil
 import redis
 
+from hadir.client.exchange import exchange
 from hadir.dev.embedded import dies_with_parent, free_port
 from tests.support import eventually
 
@@ -70,18 +71,29 @@ class Dev:
         assert shell.returncode == 0, told
         return told.decode()
 
+    async def webhook(self, token: str) -> int:
+        """The status with which a payment is answered."""
+        body = b'{"id":"i","external_id":"e","status":"PAID"}'
+        headers = {"x-callback-token": token, "Content-Type": "application/json"}
+        url = f"http://127.0.0.1:{self.port}/webhooks/xendit"
+        return (await exchange("POST", url, headers, body, timeout_s=5)).status
+
     async def available(self, at_least: int) -> bool:
         return int(orjson.loads(await self.paste("/api/beacon"))["available"]) >= at_least
 
 
 @asynccontextmanager
-async def dev(folder: Path, *arguments: str) -> AsyncIterator[Dev]:
+async def dev(folder: Path, *arguments: str, environment: dict[str, str] | None = None) -> AsyncIterator[Dev]:
     """Ready; told to end at the end, so that its folder goes too."""
     output, port = folder / "output", free_port(4)
     command = [sys.executable, "-m", "hadir", "dev", "--port", str(port), *arguments]
     with output.open("wb") as file:
         process = subprocess.Popen(  # noqa: ASYNC220 - from the thread whose end it must not outlive
-            command, stdout=file, stderr=file, preexec_fn=dies_with_parent(), env=os.environ | {"TMPDIR": "/tmp"}
+            command,
+            stdout=file,
+            stderr=file,
+            preexec_fn=dies_with_parent(),
+            env=os.environ | {"TMPDIR": "/tmp"} | (environment or {}),
         )
     running = Dev(process, output, port)
     try:
@@ -111,7 +123,9 @@ async def test_the_whole_system_runs_as_printed_and_ctrl_c_leaves_nothing(tmp_pa
         assert orjson.loads(await running.paste("/activate"))["is_active"] is True
         assert "0 differences" in await running.paste("-m hadir verify")
         assert (await running.paste(LAST_LINE)).count(".") == 2
+        assert (await running.paste("token --role customer")).count(".") == 2
         await eventually(lambda: re.search(r"simulated mitras available: \d.* · beacon: \d", running.said()))
+        await eventually(lambda: re.search(r"pairings: .*\d accepted.* · sessions: \d open", running.said()), within=40)
 
         victim = int(re.findall(r"dev-1: .* pid (\d+)", running.said())[0])
         os.kill(victim, signal.SIGKILL)
@@ -122,6 +136,19 @@ async def test_the_whole_system_runs_as_printed_and_ctrl_c_leaves_nothing(tmp_pa
         assert running.process.returncode == 0, running.said()
         assert alive(family) == []
         assert "rules broken: 0" in running.said()
+        assert re.search(r"^accepts: .*\d won", running.said(), re.MULTILINE), running.said()
+        assert re.search(r"^request to first offer: p50 ", running.said(), re.MULTILINE), running.said()
+
+
+async def test_the_callers_own_terms_stand_and_without_any_sessions_are_short(tmp_path: Path) -> None:
+    none = ("--mitras", "0", "--customers", "0")
+    async with dev(tmp_path, *none) as running:
+        assert "to be paid within 20 s, then 60 s long" in running.said()
+        assert await running.webhook("wrong") == 401, "there is a token, which nobody outside knows"
+    terms = {"SESSION_SECONDS": "300", "XENDIT_CALLBACK_TOKEN": "a-token-of-the-caller"}
+    async with dev(tmp_path, *none, environment=terms) as running:
+        assert "to be paid within 20 s, then 300 s long" in running.said()
+        assert await running.webhook("a-token-of-the-caller") == 200
 
 
 async def test_a_killed_run_leaves_no_process_and_its_data_can_be_used_again(tmp_path: Path) -> None:

@@ -6,11 +6,26 @@ import asyncio
 import os
 import pty
 import re
+from typing import Any
 
 import pytest
 
 from tests.dev.fake_server import FakeServer, Lies
 from tests.dev.test_command import run
+
+ID = "[0-9a-f-]{36}"
+SESSION: dict[str, Any] = {
+    "id": "s1", "customer_id": "c1", "mitra_id": "m1", "status": "active", "end_reason": None, "extensions": 0,
+    "messages": 0, "version": 1,
+}  # fmt: skip
+WON = {"type": "offer.result", "pairing_id": "p1", "result": "won", "session": SESSION}
+TAKEN = {"type": "offer.closed", "pairing_id": "p1", "reason": "taken"}
+ENDED = {"type": "session.updated", "session": {**SESSION, "status": "ended", "version": 2}}
+REOPENED = {"type": "session.updated", "session": {**SESSION, "version": 3}}
+LATE_MESSAGE = {
+    "type": "chat.message",
+    "message": {"id": "x", "session_id": "s1", "seq": 2, "sender": "customer", "client_id": "k", "body": "halo"},
+}
 
 
 def environment(database: str) -> dict[str, str]:
@@ -49,6 +64,15 @@ async def test_at_a_server_that_keeps_the_rules_every_habit_breaks_none(database
         (Lies(closes_with=4002), 0, r".* with 4002 silent 0\.\d s after a beat that it answered, expected no .* 2 s"),
         (Lies(closes_with=4003), 0, r".* with 4003 slow, expected no such thing while the app reads"),
         (Lies(closes_with=4004), 0, r".* with 4004 too_fast after 1 frames in .* s, expected no such thing below 5 .*"),
+        (Lies(pushes=(WON,)), 0, rf"pairing p1 is won by {ID}, expected one winner, and that was {ID}"),
+        (Lies(pushes=(WON, TAKEN)), 0, rf"mitra {ID} is told taken of pairing p1, expected won, as before"),
+        (Lies(pushes=(ENDED, REOPENED)), 0, r"session s1 is told to be active at version 3, expected .* version 2"),
+        (Lies(pushes=(WON, LATE_MESSAGE)), 0, rf"mitra {ID} gets message seq 2 of .*, expected seq 1 next"),
+        (
+            Lies(pushes=({"type": "session.updated"},)),
+            0,
+            r"the server's session.updated is not of .*, expected what .*",
+        ),
         (Lies(forgets_status=True), 1000, r"after the ack of status offline the state says .*, expected both false"),
         (Lies(beacon={"available": 3}), 0, r".* says 3 available of \d online, expected no more than online"),
         (Lies(beacon={"available": 9, "online": 9}), 0, r"the beacon says 9, expected \d to \d"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from hadir.client import MitraClient
+from hadir.dev.told import Session
 from hadir.dev.truth import Standing
 from hadir.dev.whereabouts import AWAY, COVER_SLACK_S, State, Whereabouts
 from tests.dev.fake_server import STALE_S, FakeServer
 from tests.support import eventually
 
+SESSION = Session("s1", "c1", "m1", "active", None, extensions=0, messages=0, version=1)
 SURE, GONE = Standing(sure=True, possible=True), Standing(sure=False, possible=False)
 COVER_S = STALE_S + COVER_SLACK_S
 
@@ -113,3 +116,60 @@ async def test_who_was_sent_away_for_good_is_stopped_until_it_comes_anew(client:
     assert where.state(client, 0) is State.STOPPED
     where.came()
     assert where.state(client, 0) is State.GONE
+
+
+async def test_with_an_open_session_it_is_not_available(client: MitraClient) -> None:
+    where = Whereabouts()
+    where.intent = True
+    where.hears_of("m1", SESSION)
+    assert where.standing(client, 0) == GONE
+    assert where.state(client, 0) is State.BUSY
+    where.hears_of("m1", replace(SESSION, status="ended"))
+    assert where.standing(client, 0) == SURE
+
+
+async def test_a_session_that_was_handed_over_is_another_mitras(client: MitraClient) -> None:
+    where = Whereabouts()
+    where.intent = True
+    where.hears_of("m1", SESSION)
+    where.hears_of("m1", replace(SESSION, mitra_id="m2"))
+    assert where.standing(client, 0) == SURE
+
+
+async def test_a_hello_tells_all_its_sessions(client: MitraClient) -> None:
+    where = Whereabouts()
+    where.intent = True
+    where.has_open(["s1"])
+    assert where.standing(client, 0) == GONE
+    where.has_open([])
+    assert where.standing(client, 0) == SURE
+
+
+async def test_while_an_accept_or_an_end_is_under_way_it_may_be_either(client: MitraClient) -> None:
+    where = Whereabouts()
+    where.intent = True
+    where.asks()
+    assert where.standing(client, 0) == AWAY
+    where.hears_of("m1", SESSION)
+    where.answered()
+    assert where.standing(client, 0) == GONE
+    where.asks()
+    assert where.standing(client, 0) == AWAY, "it ends the session"
+    where.came()
+    where.intent = True
+    assert where.standing(client, 0) == SURE, "an app that is started anew has asked for nothing"
+
+
+async def test_who_cannot_hear_of_the_end_of_its_session_may_be_available(client: MitraClient) -> None:
+    where = Whereabouts()
+    where.intent = True
+    where.hears_of("m1", SESSION)
+    client.drop()
+    await eventually(lambda: not client.connected)
+    assert where.standing(client, 0) == AWAY
+    await eventually(lambda: client.connected)
+    assert where.standing(client, 0) == GONE
+    client.freeze()
+    where.frozen_at = 0
+    assert where.standing(client, 0) == AWAY
+    client.thaw()

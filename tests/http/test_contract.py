@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
-from tests.support.market import accepted, paid
+from tests.support.couples import accepted, paid
 from tests.support.system import FAST, System
 
 AGREED = "what was agreed with the provider"

@@ -19,7 +19,7 @@ from hadir.realtime import messages
 from hadir.realtime.messages import CUSTOMER_SENDS, DASHBOARD_SENDS, MITRA_SENDS
 from hadir.realtime.node import Node
 from tests.support import eventually
-from tests.support.market import accepted, paid
+from tests.support.couples import accepted, paid
 from tests.support.system import FAST, Account, Phone, Served, System
 
 ROOT = Path(__file__).parent.parent.parent

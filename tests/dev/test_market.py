@@ -1,0 +1,48 @@
+"""Simulated customers and mitras at real instances: everything that people do, judged, and held against the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hadir.dev.embedded import EmbeddedValkey
+from hadir.dev.history import History, Rows, inconsistencies
+from hadir.dev.simulation import Simulation
+from hadir.dev.told import Fate, Offered, Pairing, Said, Session
+from tests.support import eventually
+from tests.support.system import System
+
+MARKET = {"XENDIT_CALLBACK_TOKEN": "a-token-of-the-tests", "PAYMENT_TIMEOUT_SECONDS": "3", "SESSION_SECONDS": "8"}
+
+
+async def rows_of(system: System) -> Rows:
+    tables = ("pairings", "pairing_offers", "chat_sessions", "chat_messages")
+    return Rows(*[await system.sql.fetch(f"SELECT * FROM {table}") for table in tables])
+
+
+async def test_a_market_of_two_instances_breaks_no_rule_and_its_rows_agree(
+    database: str, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = [(await system.process(tmp_path / f"log{k}", **MARKET)).served for k in range(2)]
+        history = History()
+        simulation = Simulation(
+            system.config(**MARKET), [each.url for each in served], 30, 10, churn=2.0, history=history, pace=12.0
+        )
+        dealings = simulation.dealings
+
+        def enough() -> bool:
+            outcomes, ends = dealings.pairings, dealings.sessions
+            assert min(outcomes["accepted"], outcomes["rerouted"], outcomes["cancelled"]) >= 1, outcomes
+            assert ends.total() >= 20, ends
+            assert {"ended by customer", "ended by mitra"} <= ends.keys(), ends
+            assert dealings.delivered > 100
+            assert {"won", "taken"} <= dealings.accepts.keys(), dealings.accepts
+            assert dealings.payments["paid"] >= 20, dealings.payments
+            return True
+
+        async with simulation:
+            await eventually(enough, within=60)
+        assert [str(breach) for breach in simulation.tally.breaches] == []
+        assert inconsistencies(history.events(), await rows_of(system)) == []
+        kinds = {type(each.what) for each in history.events()}
+        assert {Fate, Offered, Pairing, Said, Session} <= kinds
