@@ -25,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 HEAVY = (
     "tests/db/test_plans.py",
     "tests/dev/test_command.py",
+    "tests/faults/test_history.py",
+    "tests/faults/test_one_winner.py",
     "tests/faults/test_under_load.py",
     "tests/foreign/test_foreign.py",
     "tests/http/test_contract.py",

@@ -145,6 +145,8 @@ def _filter(request: Request, name: str, condition: str, values: Any) -> tuple[s
 
 def _optional_whole(fields: dict[str, Any], name: str, most: int) -> int | None:
     value = fields.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 5.0 is the integer 5 in JSON
     if value is None or (type(value) is int and 0 <= value <= most):
         return value
     raise Refused(422, "bad_field", f"{name} must be a whole number from 0 to {most}.", field=name)

@@ -40,7 +40,7 @@ class Payments:
         try:
             await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
         except asyncpg.DataError as error:
-            raise Refused(422, "bad_value", f"The event cannot be kept: {error}.") from error
+            raise Refused(422, "bad_value", "The event cannot be kept: it has a NUL, or is too deep.") from error
         self._wake()
 
     async def process_all(self) -> None:
