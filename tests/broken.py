@@ -31,6 +31,7 @@ AWAY, HOSTILE, LOAD, RACES = (
     f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
 BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
+PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
 
 PAIRS = [
     Pair("R1 what Valkey missed is made up for", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass",
@@ -173,6 +174,31 @@ PAIRS = [
     Pair("the seed's keys", f"{RT}/scripts/apply.lua", "if open > 0 then redis.call('SET', capacity_key, open)",
          "if open > 1 then redis.call('SET', capacity_key, open)",
          f"{MIRROR}::test_the_seeds_keys_alone_find_exactly_the_available_at_every_step_of_a_random_walk"),
+    Pair("R7 capacity", PAIRING_SQL, "ELSIF m.open_sessions >= m.max_sessions THEN", "ELSIF false THEN",
+         f"{FUNCTIONS}::test_a_busy_mitra_keeps_its_offer_and_wins_once_it_has_room"),
+    Pair("R7 the mitra is locked", PAIRING_SQL,
+         "ORDER BY mitra_id FOR UPDATE;\n        SELECT * INTO m", "ORDER BY mitra_id;\n        SELECT * INTO m",
+         f"{FUNCTIONS}::test_one_mitra_that_accepts_two_at_once_wins_as_many_as_it_has_room_for"),
+    Pair("R7 the pairing is locked", PAIRING_SQL,
+         "WHERE id = p_pairing FOR UPDATE;\n    END IF;", "WHERE id = p_pairing;\n    END IF;",
+         f"{FUNCTIONS}::test_of_two_who_accept_at_once_the_first_wins_and_the_other_hears_taken"),
+    Pair("R7 pairings before offers", PAIRING_SQL,
+         "WHERE mitra_id = NEW.mitra_id AND status = 'open')\n        ORDER BY", "WHERE false)\n        ORDER BY",
+         f"{FUNCTIONS}::test_expiry_and_a_deactivation_that_meet_on_two_pairings_do_not_deadlock"),
+    Pair("R12 open offers of a mitra", PAIRING_SQL, "    PERFORM pg_advisory_xact_lock(7230015448411);\n", "",
+         f"{FUNCTIONS}::test_limits_hold_for_two_waves_at_once"),
+    Pair("R8 nothing is told twice", f"{RT}/told.py", "and pairing_id not in self._over:", "and True:",
+         "tests/realtime/test_told.py::test_readings_in_any_order_tell_everything_once_and_in_order"),
+    Pair("R8 no gap in a chat", f"{RT}/told.py", "== message.seq - 1:", "< message.seq:",
+         "tests/realtime/test_told.py::test_a_message_after_a_gap_waits_for_those_before_it"),
+    Pair("R8 a search ends with its session", f"{RT}/bell.py", "            (self._over, over),\n", "",
+         "tests/realtime/test_pairings.py::test_a_search_for_a_session_that_ends_is_over"),
+    Pair("R6 offers are withdrawn", PAIRING_SQL,
+         "SET status = 'withdrawn' WHERE mitra_id", "SET wave = wave WHERE mitra_id",
+         f"{FUNCTIONS}::test_a_mitra_taken_out_of_service_has_no_open_offers"),
+    Pair("R11 timers are in Postgres", f"{RT}/sessions.py",
+         'sql("sessions_due"), DUE_AT_ONCE', 'sql("sessions_due"), 0',
+         "tests/realtime/test_timers.py::test_timers_survive_a_restart_of_all_instances"),
 ]  # fmt: skip
 
 

@@ -138,6 +138,20 @@ LEADS_TO = {
 }
 
 
+def test_the_table_is_that_of_the_design() -> None:
+    told = {(str(status), str(event)): str(then) for (status, event), then in TRANSITIONS.items()}
+    assert told == {
+        ("pending_payment", "paid"): "active",
+        ("pending_payment", "payment_timeout"): "expired",
+        ("pending_payment", "end"): "cancelled",
+        ("pending_payment", "rerouted"): "pending_payment",
+        ("active", "end"): "ended",
+        ("active", "extended"): "active",
+        ("active", "rerouted"): "active",
+        ("active", "time_over"): "ended",
+    }
+
+
 async def test_a_payment_that_comes_when_it_cannot_count_is_to_be_refunded(scene: Scene) -> None:
     for status in SessionStatus:
         for event, extension in EXTENSIONS.items():
