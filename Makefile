@@ -2,7 +2,7 @@
 # make test    every test                                         (make test ARGS="tests/db -k deadlock")
 # make check   format, lint, types, import arrows
 # make broken  breaks the code, one rule at a time, and sees its test fail
-# make docs    writes docs/openapi.json and docs/asyncapi.json
+# make docs    writes docs/openapi.json, docs/asyncapi.json and docs/sessions.md
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
 
@@ -16,8 +16,9 @@ STAMP := $(VENV)/installed
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
 
+# Three processes on two cores, because a test mostly waits. ARGS may say otherwise: -n 0 is this process, for --pdb and -s.
 test: install
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 $(ARGS)
 
 check: install
 	@$(BIN)/ruff format --check --quiet .
@@ -31,7 +32,7 @@ broken: install
 	@$(BIN)/python -m tests.broken $(ARGS)
 
 docs: install
-	@$(BIN)/python -m hadir.http.openapi docs
+	@$(BIN)/python -m hadir.http.documents docs
 
 format: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

@@ -15,11 +15,41 @@ import asyncpg
 import psutil
 import pytest
 import uvloop
+from xdist.scheduler import LoadScopeScheduling
 
 from hadir.db.migrate import migrate
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 
 NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
+ROOT = Path(__file__).parent.parent
+HEAVY = (
+    "tests/db/test_plans.py",
+    "tests/dev/test_command.py",
+    "tests/faults/test_history.py",
+    "tests/faults/test_one_winner.py",
+    "tests/faults/test_under_load.py",
+    "tests/foreign/test_foreign.py",
+    "tests/http/test_contract.py",
+    "tests/realtime/test_timers.py",
+)
+"""These take all cores, or judge by the clock: one process of several (`-n`) runs all of them, never two at once."""
+
+
+class HeavyOnes(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
+    """Pytest-xdist's scheduler by scopes, where all that is heavy is one and every other test one of its own.
+
+    It begins with the largest, so that nobody waits for the heavy ones at the end. Not `--dist loadgroup`: with
+    pytest 9.2 that silently makes no groups (pytest-xdist #1386).
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "heavy" if nodeid.startswith(HEAVY) else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> HeavyOnes | None:
+    assert all((ROOT / path).exists() for path in HEAVY), "one was renamed and would run beside the others"
+    return HeavyOnes(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, object]:

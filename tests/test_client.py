@@ -207,11 +207,11 @@ async def test_it_beats_every_interval_and_measures_the_pongs(server: TinyServer
 
 
 async def test_the_first_beat_comes_after_a_random_part_of_the_interval(server: TinyServer) -> None:
-    server.interval_s = 0.4
+    server.interval_s = 2  # so long that on a busy machine, too, half of it is told from the whole
     began = time.monotonic()
     async with connected(server, random=Steady(first_beat=0.5)):
         await eventually(lambda: bool(server.seats[0].heard))
-        assert 0.2 <= time.monotonic() - began < 0.4
+        assert 1 <= time.monotonic() - began < 2
 
 
 async def test_token_and_command_are_those_of_the_handshake(server: TinyServer) -> None:

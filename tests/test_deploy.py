@@ -34,6 +34,7 @@ SAMPLES = {
     "DATABASE_URL": "postgresql://hadir:open-sesame@postgres:5432/hadir",
     "VALKEY_URL": "redis://valkey:6379",
     "AUTH_JWT_SECRET": "open-sesame, all thirty-two bytes",
+    "XENDIT_CALLBACK_TOKEN": "open-sesame",
 }
 DEFAULTS = load(SAMPLES)
 REQUIRED = {"serve": SERVE_REQUIRES, "migrate": ("DATABASE_URL",)}

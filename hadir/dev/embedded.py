@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import pwd
 import secrets
@@ -33,6 +34,7 @@ READY_S = 15.0
 STOP_S = 10.0
 PR_SET_PDEATHSIG = 1
 UNPRIVILEGED = "nobody"
+PORT_TURNS = Path("/tmp", f"hadir-ports-{os.getuid()}")  # noqa: S108 - one for all processes, whatever their TMPDIR
 
 
 class ServerFailed(HadirError):
@@ -43,15 +45,30 @@ def free_port(count: int = 1) -> int:
     """The first of so many ports in a row that nobody uses at the moment.
 
     None of those that the system gives to outgoing connections: such a one may be gone when it is listened on.
+    All processes of this user take turns: a port that one was given, and does not listen on yet, looks free to another.
     """
     outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     ports = range(10_000, outgoing - count) if outgoing > 12_000 else range(10_000, 60_000)
-    while True:
-        first = secrets.choice(ports)
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
+    turns = os.open(PORT_TURNS, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(turns, fcntl.LOCK_EX)
+        turn = int.from_bytes(os.pread(turns, 4, 0), "big")
+        while not _are_free(first := ports[turn % len(ports)], count):
+            turn += 1
+        os.pwrite(turns, (turn % len(ports) + count).to_bytes(4, "big"), 0)
+        return first
+    finally:
+        os.close(turns)
+
+
+def _are_free(first: int, count: int) -> bool:
+    with contextlib.ExitStack() as probes:
+        try:
             for port in range(first, first + count):
                 probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
+        except OSError:
+            return False
+        return True
 
 
 def dies_with_parent(user: pwd.struct_passwd | None = None) -> Callable[[], None]:

@@ -27,7 +27,7 @@ from hadir.http import (
     settings,
     webhooks,
 )
-from hadir.http.openapi_operations import INTERNAL, PUBLIC
+from hadir.http.openapi_table import INTERNAL, PUBLIC
 from hadir.http.sockets import customer_socket, dashboard_socket, door_of, mitra_socket
 from hadir.realtime.node import Node
 
@@ -117,6 +117,7 @@ def _application(node: Node, routes: Sequence[BaseRoute], origins: tuple[str, ..
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["authorization", "content-type", "idempotency-key", "if-none-match"],
+        expose_headers=["etag", "retry-after"],
     )
     app = Starlette(routes=routes, exception_handlers=problems.HANDLERS, middleware=[cors] if origins else [])
     app.router.redirect_slashes = False

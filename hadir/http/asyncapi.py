@@ -7,12 +7,16 @@ from typing import Any
 
 from hadir import __version__
 from hadir.http.openapi_schemas import (
+    BODY,
     BOOLEAN,
+    CLIENT_ID,
     COUNT,
-    NOTHING,
     NUMBER,
+    SCHEMAS,
     TEXT,
     TIME,
+    UUID,
+    WHAT_MITRAS_HOLD,
     Schema,
     listing,
     named_in,
@@ -23,6 +27,7 @@ from hadir.http.openapi_schemas import (
 )
 from hadir.realtime.messages import (
     BEARER_SUBPROTOCOL,
+    CUSTOMER_SENDS,
     DASHBOARD_SENDS,
     FRAME_MAX,
     ID_MAX,
@@ -31,6 +36,7 @@ from hadir.realtime.messages import (
     SUBPROTOCOL,
     CloseCode,
 )
+from hadir.realtime.pairing import CLOSED_BECAUSE
 
 Document = dict[str, Any]
 
@@ -40,10 +46,13 @@ FRAME_ERRORS = (
     "binary_frame",
     "not_an_object",
     "not_json",
+    "overloaded",
     "too_fast",
     "too_large",
     "unavailable",
+    "unknown_session",
     "unknown_type",
+    "wrong_state",
 )
 REFUSALS: Mapping[int, tuple[str, ...]] = {
     401: ("bad_token", "revoked", "token_expired"),
@@ -53,12 +62,12 @@ REFUSALS: Mapping[int, tuple[str, ...]] = {
     503: ("draining", "full", "overloaded", "unavailable"),
 }
 """How a handshake is refused: status → codes. A browser gets the same code in one `error`."""
-OF_MITRAS_ONLY = {
-    403: ("deactivated", "unknown_subject"),
-    422: ("bad_field",),
-    429: ("too_many",),
-    503: ("overloaded",),
+NOT_MET = {
+    "mitra": (),
+    "customer": ("bad_field", "deactivated"),
+    "dashboard": ("bad_field", "deactivated", "overloaded", "too_many", "unknown_subject"),
 }
+"""Those of them that a channel has no use for."""
 
 AGAIN, NEW_TOKEN, IF_NEWEST, NEVER, GOODBYE = (
     "yes",
@@ -82,13 +91,17 @@ MITRA_CODES = frozenset({CloseCode.DEACTIVATED, CloseCode.DISPLACED, CloseCode.S
 MESSAGE_ID: Schema = {"type": ["string", "null"], "maxLength": ID_MAX, "description": "The answer has it as `re`."}
 RE: Schema = {"type": "string", "maxLength": ID_MAX, "description": "The `id` of the message that this answers."}
 LIMITS = record({"frame_bytes": COUNT, "frames_per_s": NUMBER, "frames_burst": NUMBER})
-STATE = record(
+MITRA_STATE = record(
     {
         "online": BOOLEAN,
-        "wants_online": BOOLEAN,
         "pending": BOOLEAN | {"description": "Not online yet, since the server cannot reach its database."},
-        "offers": NOTHING,
-        "sessions": NOTHING,
+        **WHAT_MITRAS_HOLD,
+    }
+)
+CUSTOMER_STATE = record(
+    {
+        "pairings": listing(ref("Pairing")) | {"description": "Those that search."},
+        "sessions": listing(ref("Session")) | {"description": "Those that are open."},
         "config": ref("PublicConfig"),
     }
 )
@@ -120,10 +133,14 @@ TAKEN = {
     "status": _taken("status", online=BOOLEAN),
     "token.refresh": _taken("token.refresh", token=TEXT),
     "sync": _taken("sync"),
+    "offer.accept": _taken("offer.accept", pairing_id=UUID),
+    "offer.decline": _taken("offer.decline", pairing_id=UUID),
+    "offer.seen": _taken("offer.seen", pairing_id=UUID),
+    "session.end": _taken("session.end", session_id=UUID),
+    "chat.send": _taken("chat.send", session_id=UUID, client_id=CLIENT_ID, body=BODY),
 }
 SENT_TO_ALL = {
     "pong": _sent("pong", {"server_time": TIME, "re": RE}, "re"),
-    "ack": _sent("ack", {"re": RE}, "re"),
     "error": _sent(
         "error",
         {
@@ -138,11 +155,41 @@ SENT_TO_ALL = {
     "token.expiring": _sent("token.expiring", {"expires_in_s": COUNT}),
     "reconnect": _sent("reconnect", {"after_ms": COUNT, "reason": one_of("max_age", "restarting")}),
 }
+SENT_TO_PARTIES = {
+    "ack": _sent("ack", {"message": ref("Message"), "re": RE}, "message", "re"),
+    "config.updated": _sent("config.updated", {"config": ref("PublicConfig")}),
+    "session.updated": _sent("session.updated", {"session": ref("Session")}),
+    "chat.message": _sent("chat.message", {"message": ref("Message")}),
+}
+
+
+def _greeted(state: Schema) -> dict[str, Schema]:
+    return {
+        "hello": _sent("hello", {"connection_id": TEXT, **GREETING, "state": state}),
+        "sync": _sent("sync", {"state": state, "server_time": TIME, "re": RE}, "re"),
+    }
+
+
 SENT: Mapping[str, Mapping[str, Schema]] = {
     "mitra": {
-        "hello": _sent("hello", {"connection_id": TEXT, **GREETING, "state": STATE}),
-        "sync": _sent("sync", {"state": STATE, "server_time": TIME, "re": RE}, "re"),
-        "config.updated": _sent("config.updated", {"config": ref("PublicConfig")}),
+        **_greeted(MITRA_STATE),
+        "offer": _sent("offer", SCHEMAS["Offer"]["properties"]),
+        "offer.result": _sent(
+            "offer.result",
+            {"pairing_id": UUID, "result": ref("AcceptResult"), "session": ref("Session"), "re": RE},
+            "session",
+            "re",
+        ),
+        "offer.closed": _sent(
+            "offer.closed", {"pairing_id": UUID, "reason": one_of(*sorted({*CLOSED_BECAUSE.values()}))}
+        ),
+        **SENT_TO_PARTIES,
+        **SENT_TO_ALL,
+    },
+    "customer": {
+        **_greeted(CUSTOMER_STATE),
+        "pairing.updated": _sent("pairing.updated", {"pairing": ref("Pairing")}),
+        **SENT_TO_PARTIES,
         **SENT_TO_ALL,
     },
     "dashboard": {
@@ -152,13 +199,15 @@ SENT: Mapping[str, Mapping[str, Schema]] = {
         "sync": _sent("sync", {"server_time": TIME, **SNAPSHOT, "re": RE}, "re", *UNCOUNTED),
         "counts": _sent("counts", COUNTED, *UNCOUNTED),
         "presence": _sent("presence", {"changes": listing(ref("PresenceChange")), "more": COUNT}),
+        "ack": _sent("ack", {"re": RE}, "re"),
         **SENT_TO_ALL,
     },
 }
-TAKES = {"mitra": MITRA_SENDS, "dashboard": DASHBOARD_SENDS}
-LISTENERS = {"mitra": "public", "dashboard": "internal"}
+TAKES = {"mitra": MITRA_SENDS, "customer": CUSTOMER_SENDS, "dashboard": DASHBOARD_SENDS}
+LISTENERS = {"mitra": "public", "customer": "public", "dashboard": "internal"}
 CHANNELS = {
     "mitra": "An app of a mitra; its token has the role mitra.",
+    "customer": "An app of a customer; its token has the role customer.",
     "dashboard": "A dashboard of the control centre; its token has the role operator or viewer.",
 }
 STATUS = record(
@@ -200,7 +249,7 @@ def document() -> Document:
                 "variables": {"host": {"description": f"Where the {listener} listener is reached."}},
                 "security": [{"$ref": "#/components/securitySchemes/token"}],
             }
-            for listener in LISTENERS.values()
+            for listener in dict.fromkeys(LISTENERS.values())
         },
         "channels": {name: _channel(name) for name in CHANNELS},
         "operations": {
@@ -222,7 +271,9 @@ def document() -> Document:
 
 
 def _name(channel: str, kind: str) -> str:
-    return f"server.{kind}" if kind in SENT_TO_ALL else f"{channel}.{kind}"
+    if kind in SENT_TO_ALL:
+        return f"server.{kind}"
+    return f"party.{kind}" if SENT[channel][kind] is SENT_TO_PARTIES.get(kind) else f"{channel}.{kind}"
 
 
 def _pointers(channel: str) -> dict[str, list[str]]:
@@ -245,7 +296,7 @@ def _channel(name: str) -> Document:
     refusals = {
         str(status): kept
         for status, codes in REFUSALS.items()
-        if (kept := [code for code in codes if mitra or code not in OF_MITRAS_ONLY.get(status, ())])
+        if (kept := [code for code in codes if code not in NOT_MET[name]])
     }
     return {
         "address": f"/ws/{name}",

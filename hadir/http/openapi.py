@@ -1,15 +1,9 @@
-"""OpenAPI 3.1 documents of the two listeners, built from the table of operations.
-
-`python -m hadir.http.openapi FOLDER` writes them, merged, and the AsyncAPI document of the sockets into a folder.
-"""
+"""OpenAPI 3.1 documents of the two listeners, built from the table of operations."""
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir import __version__
-from hadir.http import asyncapi, problems
-from hadir.http.openapi_operations import BOTH, INTERNAL, NO_STORE, OPERATIONS, PUBLIC, Answer, Operation
+from hadir.http import problems
+from hadir.http.openapi_operations import OPERATIONS
 from hadir.http.openapi_schemas import Schema, named_in, reached, ref
+from hadir.http.openapi_table import BOTH, INTERNAL, NO_STORE, PUBLIC, Answer, Operation
 from hadir.http.protocol import BODY_MAX as RAW_MAX
 from hadir.http.protocol import HEAD_MAX
 from hadir.http.requests import BODY_MAX
@@ -43,14 +38,14 @@ REFUSALS: Mapping[int, tuple[str, str, Mapping[str, Schema]]] = {
         "The token is missing, wrong, expired, or of a login that is revoked.",
         {"WWW-Authenticate": {"const": "Bearer"}},
     ),
-    403: ("Forbidden", "The token is of another role, or of a mitra that is unknown or deactivated.", {}),
+    403: ("Forbidden", "The token is of another role, or of somebody who is unknown or deactivated.", {}),
     404: ("NotFound", "There is none of this id or name.", {}),
     405: ("MethodNotAllowed", "Another method of this path.", {"Allow": {"type": "string", "minLength": 1}}),
-    409: ("Conflict", "It does not fit what is true now; nothing was changed.", {}),
+    409: ("Conflict", "It does not fit what is true now (`state`, `pairing_id`); nothing was changed.", {}),
     413: ("TooLarge", f"A body has more than {BODY_MAX} bytes, or {RAW_MAX} with its chunk sizes.", {}),
     415: ("UnsupportedMediaType", "The body is not application/json.", {}),
     422: ("Unprocessable", "A field, parameter or body is not what it must be; `field` names it.", {}),
-    429: ("TooMany", "Too many of this mitra's at once.", {"Retry-After": {"type": "integer", "minimum": 1}}),
+    429: ("TooMany", "Too many of the same account at once.", {"Retry-After": {"type": "integer", "minimum": 1}}),
     431: ("HeadTooLarge", f"The head has more than {HEAD_MAX} bytes.", {}),
     503: (
         "Unavailable",
@@ -140,21 +135,3 @@ def served(listener: str) -> Callable[[Request], Awaitable[Response]]:
         return Response(body, 200, {"cache-control": f"public, max-age={MAX_AGE_S}"}, "application/json")
 
     return endpoint
-
-
-FILES: Mapping[str, Callable[[], Document]] = {"openapi.json": document, "asyncapi.json": asyncapi.document}
-
-
-def text_of(described: Document) -> str:
-    """A document as it is committed."""
-    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
-
-
-def main() -> None:
-    folder = Path(sys.argv[1])
-    for name, build in FILES.items():
-        (folder / name).write_text(text_of(build()))
-
-
-if __name__ == "__main__":
-    main()

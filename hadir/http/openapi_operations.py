@@ -1,15 +1,11 @@
-"""Every operation of the two listeners, as a table: what it takes, what it answers, what it refuses."""
+"""Operations of presence and of the house, and the table of all."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from hadir.http.auth import CONTROL_CENTRE
 from hadir.http.mitras import POOL_MAX, SEARCH_MAX
+from hadir.http.openapi_market import MARKET
 from hadir.http.openapi_schemas import (
     ANY,
     BOOLEAN,
@@ -18,86 +14,45 @@ from hadir.http.openapi_schemas import (
     SHORT_TEXT,
     STATE_FILTER,
     UUID,
-    Schema,
+    WITHOUT_NUL,
     listing,
     nullable,
     one_of,
     record,
     ref,
 )
+from hadir.http.openapi_table import (
+    BEACON_HEADERS,
+    BOTH,
+    CURSOR,
+    ETAG,
+    FIT_TO_CACHE,
+    ID,
+    INTERNAL,
+    MITRA,
+    NO_STORE,
+    OPERATOR,
+    PUBLIC,
+    READER,
+    WAIT,
+    Answer,
+    Operation,
+    act,
+    get,
+    in_path,
+    json,
+    limit,
+    query,
+)
 from hadir.http.pages import LIMIT, LIMIT_MAX
-from hadir.http.parties import WAIT_MAX_S
 from hadir.realtime.appconfig import KEYS
 
-PUBLIC, INTERNAL = "public", "internal"
-BOTH = (PUBLIC, INTERNAL)
-MITRA, READER, OPERATOR = ("mitra",), CONTROL_CENTRE, ("operator",)
-
-CACHE_CONTROL = "Cache-Control"
-NO_STORE = {CACHE_CONTROL: {"const": "no-store"}}
-FIT_TO_CACHE = {CACHE_CONTROL: {"type": "string", "pattern": "^public, max-age=[0-9]+$"}}
-BEACON_HEADERS = FIT_TO_CACHE | {
-    "ETag": {"type": "string", "pattern": '^"[0-9a-f]+"$'},
-    "Access-Control-Allow-Origin": {"const": "*"},
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One that is no refusal. `content` is its media type and schema; without one it has no body."""
-
-    gives: str
-    content: tuple[str, Schema] | None
-    headers: Mapping[str, Schema] = field(default_factory=lambda: NO_STORE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A method of a path. `refuses`: statuses beside those that every operation, or every token, may meet."""
-
-    on: tuple[str, ...]
-    method: str
-    path: str
-    summary: str
-    answers: Mapping[int, Answer]
-    refuses: tuple[int, ...] = ()
-    roles: tuple[str, ...] = ()
-    parameters: tuple[Mapping[str, Any], ...] = ()
-    body: Schema | None = None
-    body_required: bool = False
-
-
-def query(name: str, schema: Schema, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema, "description": description}
-
-
-def in_path(name: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "schema": schema}
-
-
-def json(gives: str, schema: Schema | str, headers: Mapping[str, Schema] = NO_STORE) -> Answer:
-    return Answer(gives, ("application/json", ref(schema) if isinstance(schema, str) else schema), headers)
-
-
-def get(on: tuple[str, ...], path: str, summary: str, answer: Answer, **more: Any) -> Operation:
-    return Operation(
-        on=on, method="get", path=path, summary=summary, answers={200: answer} | more.pop("also", {}), **more
-    )
-
-
-def act(on: str, path: str, summary: str, answer: Answer, **more: Any) -> Operation:
-    """A POST; its body may be absent, and most have no fields yet."""
-    refuses = (415, 422, *more.pop("refuses", ()))
-    return Operation(
-        on=(on,),
-        method="post",
-        path=path,
-        summary=summary,
-        answers={200: answer},
-        refuses=refuses,
-        body=more.pop("body", ANY),
-        **more,
-    )
+KEY = in_path("key", one_of(*KEYS))
+STANDING = json("How the mitra stands then", "Standing")
+HEALTH = json("It runs", "Health")
+READINESS = json("Whether anybody should be sent here; `why` has what does not work", "Readiness")
+NOT_READY = json("It starts, drains, or its schema is behind", "Readiness")
+IF_NONE_MATCH = {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}}
 
 
 def of_mitra(action: str, summary: str, answer: Answer) -> Operation:
@@ -105,24 +60,7 @@ def of_mitra(action: str, summary: str, answer: Answer) -> Operation:
     return act(INTERNAL, path, summary, answer, roles=OPERATOR, refuses=(404,), parameters=(ID,))
 
 
-ID = in_path("id", UUID)
-KEY = in_path("key", one_of(*KEYS))
-CURSOR = query("cursor", {"type": "string"}, "`next` of the page before; valid only with the same `q`.")
-
-
-def limit(default: int, most: int) -> dict[str, Any]:
-    return query("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "How many at most.")
-
-
-STANDING = json("How the mitra stands then", "Standing")
-HEALTH = json("It runs", "Health")
-READINESS = json("Whether anybody should be sent here; `why` has what does not work", "Readiness")
-NOT_READY = json("It starts, drains, or its schema is behind", "Readiness")
-WAIT = query(
-    "wait", {"type": "number", "minimum": 0, "maximum": WAIT_MAX_S, "default": 0}, "Seconds to wait for a change."
-)
-
-OPERATIONS = (
+PRESENCE = (
     *(get(BOTH, path, "Whether the process runs", HEALTH) for path in ("/health", "/healthz")),
     *(
         get(BOTH, path, "Whether a load balancer should send anybody here", READINESS, also={503: NOT_READY})
@@ -135,7 +73,7 @@ OPERATIONS = (
         "How many mitras are available",
         json("Counted at `as_of`; the `Cache-Control` has the whole seconds left", "Beacon", BEACON_HEADERS),
         also={304: Answer("It is still the one of `If-None-Match`", None, BEACON_HEADERS)},
-        parameters=({"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},),
+        parameters=(IF_NONE_MATCH,),
     ),
     act(PUBLIC, "/api/mitra/status/heartbeat", "A beat of an app without a socket", STANDING, roles=MITRA),
     act(PUBLIC, "/api/mitra/status/online", "Switches the mitra's toggle on", STANDING, roles=MITRA),
@@ -151,11 +89,11 @@ OPERATIONS = (
     get(
         (PUBLIC,),
         "/api/mitra/state",
-        "All that an app needs to know; with `wait` as soon as it changes",
-        json("The state", "MitraState"),
+        "All that an app needs to know; with `wait` as soon as it is another, than now or than that of `If-None-Match`",
+        json("The state", "MitraState", NO_STORE | ETAG),
         roles=MITRA,
         refuses=(422, 429),
-        parameters=(WAIT,),
+        parameters=(WAIT, IF_NONE_MATCH),
     ),
     get(
         (INTERNAL,),
@@ -188,9 +126,7 @@ OPERATIONS = (
         roles=READER,
         refuses=(422,),
         parameters=(
-            query(
-                "q", {"type": "string", "maxLength": SEARCH_MAX, "pattern": "^[^\\u0000]*$"}, "How a name or id begins."
-            ),
+            query("q", {"type": "string", "maxLength": SEARCH_MAX, **WITHOUT_NUL}, "How a name or id begins."),
             query("state", STATE_FILTER, "Only those of this state."),
             limit(LIMIT, LIMIT_MAX),
             CURSOR,
@@ -263,3 +199,4 @@ OPERATIONS = (
         body_required=True,
     ),
 )
+OPERATIONS = (*PRESENCE, *MARKET)

@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
+from hadir.http.market import PAYMENT_STATES
 from hadir.http.mitras import STATES
 from hadir.http.requests import TEXT_MAX
 from hadir.realtime.appconfig import KEYS
 from hadir.realtime.dashboards import SESSION_STATES
+from hadir.realtime.pairing import NOTE_MAX, AcceptResult, OfferStatus, PairingStatus
+from hadir.realtime.payment import RUPIAH_MAX
 from hadir.realtime.presence import State
+from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX, END_REASONS, OPEN, SessionStatus
 
 Schema = dict[str, Any]
 
@@ -53,7 +57,11 @@ NUMBER: Schema = {"type": "number", "minimum": 0}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TIME: Schema = {"type": "string", "format": "date-time"}
 UUID: Schema = {"type": "string", "format": "uuid"}
-NOTHING: Schema = {"type": "array", "maxItems": 0}
+WITHOUT_NUL = {"pattern": "^[^\\u0000]*$"}
+NOTE: Schema = {"type": "string", "maxLength": NOTE_MAX, **WITHOUT_NUL}
+CLIENT_ID: Schema = {"type": "string", "minLength": 1, "maxLength": CLIENT_ID_MAX, **WITHOUT_NUL}
+BODY: Schema = {"type": "string", "minLength": 1, "maxLength": BODY_MAX, **WITHOUT_NUL}
+RUPIAH: Schema = {"type": "integer", "minimum": 0, "maximum": RUPIAH_MAX}
 ANY: Schema = {"type": "object"}
 
 MITRA_STATE = one_of(*State)
@@ -63,12 +71,55 @@ STANDING = {
     "suspect": BOOLEAN,
     "owner": {"type": ["string", "null"], "enum": ["socket", "http", None]},
 }
-WHAT_APPS_HOLD = {
+WHAT_MITRAS_HOLD = {
     "wants_online": BOOLEAN,
-    "offers": NOTHING | {"description": "Comes with pairing."},
-    "sessions": NOTHING | {"description": "Comes with pairing."},
+    "offers": listing(ref("Offer")) | {"description": "Those that are open."},
+    "sessions": listing(ref("Session")) | {"description": "Those that are open."},
     "config": ref("PublicConfig"),
 }
+PAIRING = {
+    "id": UUID,
+    "customer_id": UUID,
+    "status": one_of(*PairingStatus),
+    "note": TEXT,
+    "created_at": TIME,
+    "expires_at": TIME | {"description": "The deadline that is shown; the server decides five seconds later."},
+    "decided_at": nullable(TIME),
+    "mitra_id": nullable(UUID),
+    "mitra_name": nullable(TEXT),
+    "session_id": nullable(UUID),
+    "reroute": BOOLEAN,
+    "version": COUNT,
+}
+SESSION = {
+    "id": UUID,
+    "customer_id": UUID,
+    "mitra_id": UUID,
+    "mitra_name": TEXT,
+    "status": one_of(*SessionStatus),
+    "created_at": TIME,
+    "payment_due_at": nullable(TIME),
+    "started_at": nullable(TIME),
+    "expires_at": nullable(TIME),
+    "ended_at": nullable(TIME),
+    "end_reason": nullable(TEXT)
+    | {"description": f"{', '.join(END_REASONS)}; or what another program wrote that ended it."},
+    "extensions": COUNT | {"description": "Extensions that were paid for."},
+    "messages": COUNT | {"description": "`seq` of its last message."},
+    "mitra_reachable": BOOLEAN,
+    "version": COUNT,
+}
+OFFER_RECORD = record(
+    {
+        "mitra_id": UUID,
+        "wave": COUNT,
+        "status": one_of(*OfferStatus),
+        "offered_at": TIME,
+        "delivered_at": nullable(TIME),
+        "seen_at": nullable(TIME),
+        "answered_at": nullable(TIME),
+    }
+)
 INSTANCE = {
     "id": TEXT,
     "name": TEXT,
@@ -117,8 +168,10 @@ SCHEMAS: Mapping[str, Schema] = {
             "code": {"type": "string", "pattern": "^[a-z_]+$", "description": "Stable, for programs."},
             "detail": SENTENCE | {"description": "For people."},
             "field": TEXT | {"description": "The field at fault."},
+            "pairing_id": UUID | {"description": "Of `pairing_open`: the one that searches."},
+            "state": TEXT | {"description": "Of `wrong_state`: the state that is in the way."},
         },
-        optional=("field",),
+        optional=("field", "pairing_id", "state"),
         description="A problem document (RFC 9457).",
     ),
     "Health": record({"status": {"const": "ok"}}),
@@ -137,7 +190,45 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "PublicConfig": record({key.name: dict(key.schema) for key in KEYS.values() if key.public}),
     "Standing": record(STANDING),
-    "MitraState": record(STANDING | WHAT_APPS_HOLD),
+    "MitraState": record(STANDING | WHAT_MITRAS_HOLD),
+    "Offer": record(
+        {"pairing_id": UUID, "offered_at": TIME, "expires_at": TIME, "note": TEXT, "reroute": BOOLEAN},
+        description="A customer who can be taken; `reroute`: with a session that goes on.",
+    ),
+    "Pairing": record(PAIRING),
+    "PairingWithSession": record(PAIRING | {"session": nullable(ref("Session"))}),
+    "PairingWithOffers": record(
+        PAIRING | {"session": nullable(ref("Session")), "waves": COUNT, "offers": listing(OFFER_RECORD)}
+    ),
+    "Session": record(SESSION),
+    "SessionWithPayments": record(SESSION | {"pairings": listing(ref("Pairing")), "payments": listing(ref("Payment"))}),
+    "Message": record(
+        {
+            "id": UUID,
+            "session_id": UUID,
+            "seq": {"type": "integer", "minimum": 1, "description": "1, 2, 3, … within its session, without gaps."},
+            "sender": one_of("customer", "mitra"),
+            "client_id": TEXT,
+            "body": TEXT,
+            "at": TIME,
+        }
+    ),
+    "Payment": record(
+        {
+            "external_id": TEXT | {"description": "The session's id, with `:<n>` for its n-th extension."},
+            "invoice_id": TEXT,
+            "session_id": nullable(UUID),
+            "extension": COUNT,
+            "state": one_of(*PAYMENT_STATES),
+            "amount": nullable(RUPIAH),
+            "paid_at": nullable(TIME),
+            "actor": nullable(TEXT),
+            "created_at": TIME,
+            "changed_at": TIME,
+        },
+        description="An invoice that was paid or has expired.",
+    ),
+    "AcceptResult": one_of(*AcceptResult),
     "Counts": record(COUNTS | {"state": one_of("live", "rebuilding")}),
     "Instance": record(INSTANCE),
     "ListedInstance": record(INSTANCE | {"self": BOOLEAN}),
@@ -153,15 +244,15 @@ SCHEMAS: Mapping[str, Schema] = {
             "claimed_at": nullable(TIME),
             "last_session_at": nullable(TIME),
             "logins": listing(ref("Login")),
-            "sessions": listing(ref("Session")),
+            "sessions": listing(ref("SessionOfMitra")),
         }
     ),
     "Login": record({"sid": UUID, "expires_at": nullable(TIME), "revoked_at": nullable(TIME)}),
-    "Session": record(
+    "SessionOfMitra": record(
         {
             "id": UUID,
             "customer_id": UUID,
-            "status": one_of("pending_payment", "active"),
+            "status": one_of(*sorted(OPEN)),
             "created_at": TIME,
             "payment_due_at": nullable(TIME),
             "started_at": nullable(TIME),

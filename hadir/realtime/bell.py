@@ -44,6 +44,7 @@ class Bell:
         self._mitras: dict[str, None] = {}
         self._customers: dict[str, None] = {}
         self._decided: dict[str, None] = {}
+        self._over: dict[str, None] = {}
         self._moved: dict[str, None] = {}
         self._reached: dict[str, None] = {}
         self._wake = asyncio.Event()
@@ -54,13 +55,16 @@ class Bell:
         mitras: Iterable[str | None] = (),
         customers: Iterable[str | None] = (),
         decided: Iterable[str] = (),
+        over: Iterable[str] = (),
         moved: Iterable[str] = (),
     ) -> None:
-        """After a commit. `decided`: pairings, whose offers are now closed; `moved`: mitras whose capacity changed."""
+        """After a commit. `decided`: pairings, whose offers are now closed; `over`: sessions, for which nobody is
+        searched any more; `moved`: mitras whose capacity changed."""
         for waiting, names in (
             (self._mitras, mitras),
             (self._customers, customers),
             (self._decided, decided),
+            (self._over, over),
             (self._moved, moved),
         ):
             waiting.update(dict.fromkeys(name for name in names if name is not None))
@@ -95,8 +99,9 @@ class Bell:
     async def _ring_mitras(self) -> None:
         mitras, self._mitras = self._mitras, {}
         decided, self._decided = self._decided, {}
-        if decided:
-            records = await self._postgres.fetch(sql("pairings_offered"), list(decided))
+        over, self._over = self._over, {}
+        if decided or over:
+            records = await self._postgres.fetch(sql("pairings_offered"), list(decided), list(over))
             mitras |= {record["mitra_id"]: None for record in records}
         if not mitras:
             return

@@ -20,9 +20,10 @@ class Changes:
         self._postgres = postgres
         self._query = query
         self._seen: dict[str, datetime] = {}
+        self._found: dict[str, datetime] = {}
 
     async def new(self, since: datetime) -> list[asyncpg.Record]:
-        """Those that were not found before as they are now. Raises `PostgresUnavailable`."""
+        """Those that were not found before as they are now; again, until `settle`. Raises `PostgresUnavailable`."""
         found: dict[str, asyncpg.Record] = {}
         cursor, last_id = since, FIRST_ID
         while True:
@@ -32,5 +33,9 @@ class Changes:
                 break
             cursor, last_id = records[-1]["changed_at"], records[-1]["id"]
         new = [record for name, record in found.items() if self._seen.get(name) != record["changed_at"]]
-        self._seen = {name: record["changed_at"] for name, record in found.items()}
+        self._found = {name: record["changed_at"] for name, record in found.items()}
         return new
+
+    def settle(self) -> None:
+        """Whoever is concerned by what `new` found is known by now."""
+        self._seen = self._found

@@ -226,9 +226,11 @@ class Feed:
         self.read_customers({record["customer_id"] for record in (*pairings, *sessions)})
         mitras = {mitra_id for record in sessions for mitra_id in record["mitras"]}
         for chunk in chunks([record["id"] for record in pairings], READ_AT_ONCE):
-            offered = await self._postgres.fetch(sql("pairings_offered"), list(chunk))
+            offered = await self._postgres.fetch(sql("pairings_offered"), list(chunk), [])
             mitras.update(record["mitra_id"] for record in offered)
         self.read_mitras(mitras)
+        self._pairing_changes.settle()
+        self._session_changes.settle()
         await self._read_named()
 
     def _is_new(self, row: Row) -> bool:

@@ -53,6 +53,16 @@ TRANSITIONS: Mapping[tuple[SessionStatus, Event], SessionStatus] = {
 }
 """What each event makes of each state; what is not here is not possible and changes nothing."""
 
+END_REASONS: Mapping[str, str] = {
+    "customer": "its customer ended it",
+    "mitra": "its mitra ended it",
+    "operator": "an operator ended it",
+    "payment_timeout": "it was not paid for in time",
+    "time": "the time that was paid for is over",
+    "external": "another program ended it, without saying why",
+}
+"""What `end_reason` of a session that is over says; another program may have written a text of its own."""
+
 OPEN = frozenset({SessionStatus.PENDING_PAYMENT, SessionStatus.ACTIVE})
 
 

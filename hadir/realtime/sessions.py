@@ -45,7 +45,7 @@ class Sessions:
             raise wrong_state("session", changed["state"])
         metrics.SESSIONS.labels(changed["state"]).inc()
         mitras = [changed["mitra_id"]]
-        self._bell.ring(customers=[changed["customer_id"]], mitras=mitras, moved=mitras)
+        self._bell.ring(customers=[changed["customer_id"]], mitras=mitras, moved=mitras, over=[session_id])
         return await self.read(session_id)
 
     async def extension(self, session_id: str, customer_id: str) -> tuple[str, Session]:
@@ -68,7 +68,8 @@ class Sessions:
             timer = "payment_timeout" if record["status"] == SessionStatus.EXPIRED else "session_end"
             metrics.TIMER_LATE_SECONDS.labels(timer).observe(max(0.0, record["late_s"]))
         mitras = [record["mitra_id"] for record in ended]
-        self._bell.ring(customers=[record["customer_id"] for record in ended], mitras=mitras, moved=mitras)
+        customers, over = [record["customer_id"] for record in ended], [record["id"] for record in ended]
+        self._bell.ring(customers=customers, mitras=mitras, moved=mitras, over=over)
         return len(ended)
 
     async def send(self, session_id: str, sender: str, client_id: str, body: str) -> Message:

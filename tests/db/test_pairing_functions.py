@@ -705,7 +705,8 @@ async def test_a_session_is_paid_once_an_invoice(bazaar: Bazaar) -> None:
     session = await bazaar.won()
     assert await bazaar.pay(session) == ("paid", True)
     row = await bazaar.session_row(session)
-    assert (row["status"], row["expires_at"] - row["started_at"]) == ("active", timedelta(seconds=SESSION_S))
+    assert row["status"] == "active"
+    assert row["expires_at"] - row["started_at"] == pytest.approx(timedelta(seconds=SESSION_S), abs=BLINK)
     assert await bazaar.pay(session) == ("paid", False)
     assert await bazaar.pay(session, paid=False) == ("paid", False), "EXPIRED never overrides PAID"
     assert await bazaar.pay(session, "second") == ("refund_due", False), "paid for twice"

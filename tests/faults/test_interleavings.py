@@ -14,7 +14,6 @@ from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.errors import PostgresUnavailable
 from hadir.realtime import capacity, liveness, mirror
 from hadir.realtime.node import Node
-from hadir.realtime.presence import Close
 from tests.support import eventually
 from tests.support.system import FAST, Account, Served, System
 
@@ -141,16 +140,18 @@ async def test_a_goodbye_after_a_burial_by_mistake_is_a_goodbye(database: str, v
     async with System(database, valkey.url, CALM) as system:
         served = await system.instance(MITRA_OFFLINE_GRACE_SECONDS="30")
         mitra = await system.account()
-        await system.phone(served, mitra)
-        row = await system.row(mitra)
-        await system.sql.execute(
-            "UPDATE mitra_presence SET version = version + 1, suspect_since = now(), instance_id = NULL, "
-            "reason = 'instance_died' WHERE mitra_id = $1",
-            mitra.id,
-        )
-        close = Close(row["connection_id"], True, "goodbye")
-        await node_of(served).transitions.submit(mitra.id, close)
-        assert await system.state(mitra) == "offline"
+        phone = await system.phone(served, mitra)
+        async with row_held(system, mitra):
+            await system.sql.execute(
+                "UPDATE mitra_presence SET version = version + 1, suspect_since = now(), instance_id = NULL, "
+                "reason = 'instance_died' WHERE mitra_id = $1",
+                mitra.id,
+            )
+            # Before the burial is heard of: a connection that still stands takes its row back.
+            await phone.goodbye()
+            await eventually(lambda: not node_of(served).registry.of(mitra.id))
+        row = await system.becomes(mitra, "offline")
+        assert row["reason"] == "goodbye"
 
 
 async def test_beats_that_reach_the_mirror_late_never_shorten_a_life(database: str, valkey: EmbeddedValkey) -> None:

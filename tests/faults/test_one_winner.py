@@ -135,10 +135,15 @@ async def broken_rules(system: System) -> list[str]:
             SELECT p.id FROM pairings p JOIN pairing_offers o ON o.pairing_id = p.id
             WHERE p.status <> 'searching' AND o.status = 'open'""",
         "a mitra above its capacity at some moment": """
-            SELECT m.id FROM mitras m JOIN chat_sessions s ON s.mitra_id = m.id
-            WHERE (SELECT count(*) FROM chat_sessions other
-                   WHERE other.mitra_id = m.id AND other.created_at <= s.created_at
-                     AND coalesce(other.ended_at, 'infinity') > s.created_at) > coalesce(m.max_sessions, 1)""",
+            WITH held AS (
+                SELECT s.mitra_id, coalesce(s.ended_at, 'infinity') AS until, coalesce((
+                    SELECT max(p.decided_at) FROM pairings p
+                    WHERE p.session_id = s.id AND p.mitra_id = s.mitra_id AND p.status = 'accepted'
+                ), s.created_at) AS since FROM chat_sessions s)
+            SELECT m.id FROM mitras m JOIN held h ON h.mitra_id = m.id
+            WHERE (SELECT count(*) FROM held other
+                   WHERE other.mitra_id = m.id AND other.since <= h.since AND other.until > h.since
+                  ) > coalesce(m.max_sessions, 1)""",
         "a count of open sessions that is wrong": """
             SELECT p.mitra_id FROM mitra_presence p WHERE p.open_sessions <> (
                 SELECT count(*) FROM chat_sessions s

@@ -30,10 +30,12 @@ class Foreign:
     async def event(self, name: str, socket: int = 1, **fields: Any) -> dict[str, Any]:
         """The first event of a name on the n-th socket whose fields are these."""
 
-        async def found() -> dict[str, Any] | None:
+        async def found() -> dict[str, Any]:
             await self.refresh()
             wanted = {"event": name, "socket": socket, **fields}
-            return next((e for e in self.happened if wanted.items() <= e.items()), None)
+            event = next((e for e in self.happened if wanted.items() <= e.items()), None)
+            assert event is not None, self.happened
+            return event
 
         event: dict[str, Any] = await eventually(found, 10)
         return event

@@ -1,17 +1,19 @@
 /**
- * node exchanges.mjs URL TOKEN: drives a MitraClient by JSON lines on stdin, tells what happens by JSON lines on stdout.
+ * node exchanges.mjs URL TOKEN [ROLE]: drives a MitraClient, with ROLE customer a CustomerClient, by JSON lines on stdin, tells what happens by JSON lines on stdout.
  *
- * Commands: {"do":"start","status"?:"online"|"offline"}, {"do":"online","value":bool}, {"do":"sync"}, {"do":"raw","text":"…"},
+ * Commands: {"do":"start","status"?:"online"|"offline"}, {"do":"call","name":"…","args":[…]} (a method), {"do":"raw","text":"…"},
  *   {"do":"goodbye"}, {"do":"exit"} (drops the connection, unless a goodbye is under way), {"do":"token","token":"…"} (the next token to use).
- * Events: message, state, closed (every socket, also a refused one: 1006), refused (HTTP status), stopped, answered (to "online"), bad_command.
+ * Events: message, state, closed (every socket, also a refused one: 1006), refused (HTTP status), stopped, answered (to "call"), bad_command.
  */
 import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
+import { CustomerClient } from '../../clients/javascript/customer.mjs';
 import { MitraClient } from '../../clients/javascript/mitra.mjs';
 
-const [url, firstToken] = process.argv.slice(2);
+const [url, firstToken, role] = process.argv.slice(2);
+const Client = role === 'customer' ? CustomerClient : MitraClient;
 if (!url || !firstToken) {
-  console.error('usage: node exchanges.mjs URL TOKEN');
+  console.error('usage: node exchanges.mjs URL TOKEN [ROLE]');
   process.exit(2);
 }
 
@@ -34,7 +36,7 @@ let leaving = Promise.resolve();
 
 const commands = {
   start({ status }) {
-    client = new MitraClient({
+    client = new Client({
       url,
       status,
       token: () => token,
@@ -46,14 +48,13 @@ const commands = {
     });
     client.start();
   },
-  online({ value }) {
+  call({ name, args }) {
     if (!client) return tell('answered', { ok: false, error: { code: 'stopped', message: 'not started' } });
-    client.setOnline(value).then(
-      () => tell('answered', { ok: true, error: null }),
+    client[name](...args).then(
+      (value) => tell('answered', { ok: true, value: value ?? null, error: null }),
       ({ code, message, field }) => tell('answered', { ok: false, error: { code, message, field } }),
     );
   },
-  sync() { client?.sync(); },
   raw({ text }) {
     const socket = sockets.filter((one) => one.readyState === WebSocket.OPEN).at(-1);
     if (socket) socket.send(text); else tell('bad_command', { because: 'no open socket' });

@@ -5,6 +5,7 @@ Python's `websockets` is the client of all other tests.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -78,7 +79,7 @@ async def test_it_rotates_without_a_dip(
         mitra = await system.account()
         await client.connect(served.ws_url(), mitra.token)
         await client.message("hello")
-        served.node.registry.of(mitra.id)[0].rotate(0.0, 0.0, "max_age")  # type: ignore[union-attr]
+        served.node.registry.of(mitra.id)[0].rotate(time.monotonic(), 0.0, "max_age")  # type: ignore[union-attr]
         assert (await client.message("reconnect"))["after_ms"] == 0
         await client.connect(served.ws_url(), mitra.token)
         await client.message("hello", socket=2)

@@ -14,55 +14,87 @@ from pathlib import Path
 import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
+from tests.support.couples import accepted, paid
 from tests.support.system import FAST, System
 
+AGREED = "what was agreed with the provider"
 EXAMPLES = os.environ.get("HADIR_TEST_CONTRACT", "2")
 CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 PUBLIC = """
 [[operations]]
 include-name = "GET /api/mitra/state"
 parameters = { wait = 0 }  # a wait is a wait: what it may be is tested elsewhere
+[[operations]]
+include-name = "GET /api/pairings/{id}"
+parameters = { id = "{pairing}", wait = 0 }
+[[operations]]
+include-path-regex = "^/api/sessions/"
+parameters = { id = "{session}" }
+[[operations]]
+include-path-regex = "^/api/mitra/offers/"
+parameters = { pairing_id = "{pairing}" }
+[[operations]]
+include-name = "GET /api/sessions"
+# A cursor is what the page before gave; any other text is refused, which no schema can say.
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
 """
 INTERNAL = """
 [[operations]]
-include-path-regex = "^/api/internal/mitras(/[^/]+/history)?$"
-# A cursor is what the page before gave; any other text is refused, which no schema can say.
+include-path-regex = "^/api/internal/(mitras|mitras/[^/]+/history|pairings|sessions|payments)$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
 [[operations]]
 include-name = "PUT /api/internal/config/{key}"
 # What a value may be depends on its key.
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
 """
-OF_THESE = """
+OF_MITRA = """
 [parameters]
 id = "{mitra}"
 sid = "{sid}"
+"""
+OF_OTHERS = """
+[[operations]]
+include-path-regex = "^/api/internal/pairings/"
+parameters = { id = "{pairing}" }
+[[operations]]
+include-path-regex = "^/api/internal/sessions/"
+parameters = { id = "{session}" }
 """
 
 
 @pytest.mark.parametrize(
     ("listener", "role", "config"),
     [
-        pytest.param("public", "mitra", PUBLIC, id="public"),
+        pytest.param("public", "mitra", PUBLIC, id="public, a mitra"),
+        pytest.param("public", "customer", PUBLIC, id="public, a customer"),
         pytest.param("internal", "operator", INTERNAL, id="internal"),
-        pytest.param("internal", "operator", OF_THESE + INTERNAL, id="internal, of a mitra that is there"),
+        pytest.param("internal", "operator", OF_MITRA + INTERNAL + OF_OTHERS, id="internal, of what is there"),
     ],
 )
 async def test_every_answer_is_one_that_is_documented(
     database: str, valkey: EmbeddedValkey, listener: str, role: str, config: str, tmp_path: Path
 ) -> None:
     async with System(database, valkey.url, CALM) as system:
-        process = await system.process(log=tmp_path / "log")
-        url = process.served.url if listener == "public" else process.served.inner_url
-        account, mitra = await system.account(role), await system.account()
-        await system.phone(process.served, mitra)
-        (tmp_path / "schemathesis.toml").write_text(config.replace("{mitra}", mitra.id).replace("{sid}", mitra.sid))
+        process = await system.process(log=tmp_path / "log", XENDIT_CALLBACK_TOKEN=AGREED)
+        served = process.served
+        url = served.url if listener == "public" else served.inner_url
+        accounts = {each: await system.account(each) for each in ("mitra", "customer", "operator")}
+        mitra, customer, operator = accounts.values()
+        await system.phone(served, mitra)
+        session = await paid(system, served, await accepted(system, served, customer, mitra), operator)
+        pairing = await system.ask(served, customer, "POST", f"/api/sessions/{session['id']}/reroute")
+        ids = {"mitra": mitra.id, "sid": mitra.sid, "pairing": pairing.json()["id"], "session": session["id"]}
+        for name, value in ids.items():
+            config = config.replace(f'"{{{name}}}"', f'"{value}"')
+        (tmp_path / "schemathesis.toml").write_text(config)
         asking = await asyncio.create_subprocess_exec(
             Path(sys.executable).with_name("schemathesis"),
             "run",
             f"{url}/openapi.json",
             "--header",
-            f"Authorization: {account.bearer['Authorization']}",
+            f"Authorization: {accounts[role].bearer['Authorization']}",
+            "--header",
+            f"X-Callback-Token: {AGREED}",
             "--checks=all",
             f"--max-examples={EXAMPLES}",
             "--seed=1",

@@ -148,7 +148,9 @@ class System:
 
     async def __aenter__(self) -> Self:
         self.sql: asyncpg.Connection = await connect(self.database_url, pooler="none")
-        self.http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=10))
+        # The server ends a connection that was idle for 5 s; a client that keeps it as long may send into its end.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self.http = await self._stack.enter_async_context(httpx.AsyncClient(timeout=10, limits=limits))
         self.valkey: Any = redis.Redis.from_url(self.valkey_url, decode_responses=True)
         return self
 
