@@ -8,7 +8,8 @@ from hadir.dev.ledger import Recent
 from hadir.dev.tally import Latency
 from hadir.dev.told import Offered, Over, Pairing, Said, Session, Told
 
-FIRST_OFFER, KNOWN = "request to first offer", "accept to customer told"
+FIRST_OFFER, ACCEPTED = "request to first offer", "request to accepted"
+KNOWN = "accept to customer told"
 
 
 class Dealings:
@@ -49,6 +50,7 @@ class Dealings:
         if pairing_id not in self._began:
             self._began[pairing_id] = began
             self._time(FIRST_OFFER, self._began, self._offered, pairing_id)
+            self._time(ACCEPTED, self._began, self._told, pairing_id)
 
     def accepted(self, pairing_id: str, result: str, began: float) -> None:
         """A mitra's accept, sent then, was answered."""
@@ -80,6 +82,7 @@ class Dealings:
             if accepted:
                 self._told[pairing.id] = now
                 self._time(KNOWN, self._accepted, self._told, pairing.id)
+                self._time(ACCEPTED, self._began, self._told, pairing.id)
 
     def _session(self, session: Session) -> None:
         if session.open:

@@ -22,10 +22,8 @@ PATH = "/api/beacon"
 LOOK_AGAIN_S = (0.5, 1.5)
 """Whoever has not been told of a session's end yet is, by then: with the bus down events are a second late."""
 RETRY_S = 1.0
-BUSY_WITH_ROOM = """
-SELECT count(*) FROM mitra_presence
-WHERE mitra_id = ANY ($1::uuid[]) AND open_sessions > 0 AND open_sessions < max_sessions
-"""
+ROOMY = "SELECT count(*) FROM mitra_presence WHERE mitra_id = ANY ($1::uuid[]) AND max_sessions > 1"
+"""Who may be available with an open session: apps are not told their capacity."""
 
 
 class Lookout:
@@ -122,7 +120,7 @@ class Lookout:
         return self._truth.over(beacon.max_age_s + LAG_S + now - began, now)
 
     async def _more(self, beacon: Beacon, began: float) -> int:
-        """Who may have been counted besides: mitras that are not ours, and ours in a session that can take another."""
+        """Who may have been counted besides: mitras that are not ours, and ours that can have several sessions."""
         moment_s = beacon.max_age_s + LAG_S + time.monotonic() - began
         others = int(await self._postgres.fetchval(sql("others_present"), self._ours, moment_s))
-        return others + int(await self._postgres.fetchval(BUSY_WITH_ROOM, self._ours))
+        return others + int(await self._postgres.fetchval(ROOMY, self._ours))

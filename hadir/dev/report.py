@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from hadir.client import Counters
 from hadir.client.verdict import LISTED
-from hadir.dev.dealings import FIRST_OFFER, KNOWN, Dealings
+from hadir.dev.dealings import ACCEPTED, FIRST_OFFER, KNOWN, Dealings
 from hadir.dev.simulation import Simulation
 from hadir.dev.tally import BEACON, OPENING, REPLIES, Tally
 from hadir.dev.whereabouts import State
 
 BREACHES_SHOWN = 10
-TIMED = (OPENING, *REPLIES.values(), FIRST_OFFER, KNOWN, BEACON)
+TIMED = (OPENING, *REPLIES.values(), FIRST_OFFER, ACCEPTED, KNOWN, BEACON)
 OTHER_CODES = {1000: "goodbye", 1001: "going_away", 1006: "lost"}
 
 

@@ -20,7 +20,8 @@ STATUS_S = 5.0
 async def run(url: str, mitras: int, customers: int, churn: float, seconds: float | None) -> int:
     """Simulates at `url` for so many seconds or until Ctrl-C; 1 when a rule was seen broken, else 0.
 
-    Needs DATABASE_URL and AUTH_JWT_SECRET of the server, to create the mitras and to sign their tokens.
+    Needs DATABASE_URL and AUTH_JWT_SECRET of the server, to create people and to sign their tokens; with its
+    XENDIT_CALLBACK_TOKEN customers pay, without it none can.
     """
     config = configuration.load(os.environ, required=("DATABASE_URL", "AUTH_JWT_SECRET"))
     configuration.raise_descriptor_limit()

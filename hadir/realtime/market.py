@@ -108,7 +108,7 @@ class Market:
             case OfferAccept(_, pairing_id):
                 accepted = await self.pairings.accept(pairing_id, subject)
                 if accepted.result is not AcceptResult.BUSY:
-                    party.told.answered(pairing_id)
+                    party.told.answered(pairing_id, accepted.session)
                 return _result(pairing_id, accepted.result, re, session=accepted.session)
             case OfferDecline(_, pairing_id):
                 declined = await self.pairings.decline(pairing_id, subject)

@@ -64,10 +64,12 @@ class Told:
             self._hear_session(session, news)
         return news
 
-    def answered(self, pairing_id: str) -> None:
-        """The app was told the end of an offer in answer to what it said."""
+    def answered(self, pairing_id: str, session: Session | None = None) -> None:
+        """The app is told the end of an offer in answer to what it said, and the session that it won."""
         if self.offers.pop(pairing_id, None) is not None:
             self._end(pairing_id, FINAL)
+        if session is not None:
+            self._hear_session(session, News())
 
     def withhold_offers(self) -> None:
         """Its mitra wants none at the moment; they are told anew when it does."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hadir.dev.ledger import KEPT, Recent
 from hadir.dev.told import Over, Said, What
 from tests.dev.histories import (
     ACCEPTED,
@@ -148,3 +149,11 @@ def test_while_two_connections_overlap_old_messages_may_come_late() -> None:
 def test_numbers_are_of_one_session() -> None:
     other: Said = says(1, session_id="s2")
     assert not wrongs(greeted("m1"), to("m1", says(1)), to("m1", other), to("m1", says(2)))
+
+
+def test_it_remembers_no_more_than_so_much() -> None:
+    recent: Recent[int, None] = Recent()
+    for number in range(KEPT + 10):
+        recent[number] = None
+    assert len(recent) == KEPT
+    assert 9 not in recent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hadir.dev import report
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.dev.history import History, Rows, inconsistencies
 from hadir.dev.simulation import Simulation
@@ -31,13 +32,14 @@ async def test_a_market_of_two_instances_breaks_no_rule_and_its_rows_agree(
         dealings = simulation.dealings
 
         def enough() -> bool:
-            outcomes, ends = dealings.pairings, dealings.sessions
-            assert min(outcomes["accepted"], outcomes["rerouted"], outcomes["cancelled"]) >= 1, outcomes
-            assert ends.total() >= 20, ends
-            assert {"ended by customer", "ended by mitra"} <= ends.keys(), ends
-            assert dealings.delivered > 100
-            assert {"won", "taken"} <= dealings.accepts.keys(), dealings.accepts
-            assert dealings.payments["paid"] >= 20, dealings.payments
+            """Of what happens often; a broken rule is enough at once."""
+            assert simulation.tally.breaches or (
+                min(dealings.pairings["accepted"], dealings.payments["paid"]) >= 20
+                and dealings.pairings["rerouted"] >= 1
+                and dealings.sessions.total() >= 20
+                and dealings.delivered >= 100
+                and {"won", "taken"} <= dealings.accepts.keys()
+            ), report.figures(simulation, {})
             return True
 
         async with simulation:

@@ -134,7 +134,6 @@ async def test_sessions_move_capacity_and_availability(database: str, valkey: Em
         await system.phone(served, mitra)
         await system.available(served, 1)
         customer = await system.account("customer")
-        await system.sql.execute("INSERT INTO customers (id) VALUES ($1)", customer.id)
         await system.sql.execute(
             "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) VALUES ($1, $1, $2, 'pending_payment')",
             customer.id,
