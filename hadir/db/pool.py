@@ -142,6 +142,8 @@ class Postgres:
             connection = await self._take()
             self._busy[connection] = self._losses
             yield connection
+        except asyncpg.LockNotAvailableError as error:
+            raise PostgresUnavailable("Somebody else holds this in Postgres; nothing was changed.") from error
         except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not _is_lost(error, connection):
                 raise

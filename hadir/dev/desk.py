@@ -97,7 +97,12 @@ class Desk:
 
     def _start(self, work: Work, about: str) -> None:
         if len(self._under_way) < AT_ONCE:
-            task = self._group.create_task(self._attempt(work, about))
+            attempt = self._attempt(work, about)
+            try:
+                task = self._group.create_task(attempt)
+            except RuntimeError:  # the group is ending, and with it the day
+                attempt.close()
+                return
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 

@@ -72,11 +72,12 @@ async def offline(request: Request) -> Response:
 async def state(request: Request) -> Response:
     """The truth now; with `wait` as soon as it is another, than now or than that of `If-None-Match`."""
     login, node = _login(request), node_of(request)
-    wait_s, told = wait_of(request), Told(login.subject_id)
-    known = request.headers.get("if-none-match")
+    wait_s, known = wait_of(request), request.headers.get("if-none-match")
+    told = Told(login.subject_id)
 
     async def read() -> tuple[bytes, str]:
-        row = await _row(node, login)
+        nonlocal told
+        row, told = await _row(node, login), Told(login.subject_id)
         told.hear(await node.work.submit("mitra", told))
         offers = told.offers.values() if row.wants_online else ()
         fields = _standing(row) | {

@@ -107,6 +107,8 @@ class Connection(Party):
             self._stand(standing(row, self.connection_id, self.sid))
             if (row.is_online, row.wants_online) != (known.is_online, known.wants_online):
                 self.send_state(None)
+            elif row.open_sessions != known.open_sessions:
+                self.desk.read_again(self)  # whoever moved them
 
     def learn(self, row: Row) -> None:
         """A row of which the app need not be told."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 from hadir import metrics
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.errors import HadirError, PostgresUnavailable
+from hadir.errors import HadirError, PostgresUnavailable, Refused
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.bus import BusEvent
@@ -178,13 +178,13 @@ class Feed:
         taken = list(ids)
         ids.clear()
         try:
-            for chunk in chunks([party for each in taken for party in registry.of(each)], READ_AT_ONCE):
-                works = await self._work.read([(role, each.told) for each in chunk])
-                for party, work in zip(chunk, works, strict=True):
-                    party.hear_work(work)
-        except PostgresUnavailable:
+            parties = [party for each in taken for party in registry.of(each)]
+            works = await asyncio.gather(*(self._work.submit(role, party.told) for party in parties))
+        except (PostgresUnavailable, Refused) as error:
             ids.update(taken)  # with the next reading: nobody may come to name them again
-            raise
+            raise PostgresUnavailable(str(error)) from error
+        for party, work in zip(parties, works, strict=True):
+            party.hear_work(work)
 
     async def _poll(self) -> None:
         """Everything since the watermark, a page at a time; the watermark stays behind by the overlap."""

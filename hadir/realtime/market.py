@@ -87,7 +87,7 @@ class Market:
 
     async def _keep_sessions(self) -> int:
         """Payments first: one that came in time counts, however long nobody could deal with it."""
-        await self.payments.process_all()
+        await self.payments.process()
         return await self.sessions.end_due()
 
     # commands of parties
@@ -115,6 +115,8 @@ class Market:
                 party.told.answered(pairing_id)
                 if declined is DeclineResult.DECLINED:
                     return encode("ack", re=re)
+                if declined is DeclineResult.WON:
+                    return await self._decide(party, OfferAccept(re, pairing_id))  # which wins again
                 return _result(pairing_id, declined, re)
             case OfferSeen(_, pairing_id):
                 await asyncio.shield(self._receipt(pairing_id, subject, seen=True))

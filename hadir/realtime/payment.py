@@ -36,6 +36,13 @@ def external_id(session_id: str, extension: int) -> str:
     return f"{session_id}:{extension}" if extension else session_id
 
 
+def session_named(body: Mapping[str, Any]) -> str | None:
+    """The session that an event is about, if it says so."""
+    named = body.get("external_id")
+    parts = EXTERNAL_ID.fullmatch(named.lower()) if isinstance(named, str) else None
+    return None if parts is None else parts.group(1)
+
+
 def invoice_of(body: Mapping[str, Any]) -> Invoice:
     """What an event says. Raises `NotOurs`."""
     named, status, invoice_id = body.get("external_id"), body.get("status"), body.get("id")

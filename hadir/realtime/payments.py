@@ -15,12 +15,14 @@ from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, Refused
 from hadir.realtime.bell import Bell
 from hadir.realtime.pairings import unknown_session, wrong_state
-from hadir.realtime.payment import Invoice, NotOurs, external_id, invoice_of
+from hadir.realtime.payment import Invoice, NotOurs, external_id, invoice_of, session_named
 from hadir.realtime.session import Event, steps
 
 log = logging.getLogger(__name__)
 
 SOURCE = "xendit"
+UNFIT = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError, TypeError, OverflowError)
+"""What can be wrong with one event."""
 
 
 class Payments:
@@ -38,41 +40,47 @@ class Payments:
         Raises `PostgresUnavailable`, and `Refused` (422) for what Postgres has no place for.
         """
         try:
-            await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body))
+            await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body), session_named(body))
         except asyncpg.DataError as error:
             raise Refused(422, "bad_value", "The event cannot be kept: it has a NUL, or is too deep.") from error
         self._wake()
 
-    async def process_all(self) -> None:
-        """Deals with all events that nobody has dealt with. Raises `PostgresUnavailable`."""
-        while await self.process():
-            pass
+    async def process(self) -> None:
+        """Deals with all events that nobody has dealt with. Raises `PostgresUnavailable`.
 
-    async def process(self) -> int:
-        """Deals with the next event that nobody has dealt with; answers how many. Raises `PostgresUnavailable`.
+        One whose session somebody holds at the moment waits for the next time; the others do not wait for it.
+        """
+        waiting: list[int] = []
+        while (event := await self._process_next(waiting)) is not None:
+            waiting += event
+
+    async def _process_next(self, waiting: list[int]) -> list[int] | None:
+        """The event that has to wait, if one has to; None when there is none left.
 
         What it says and that it was dealt with are one transaction: however often it is begun, it happens once.
         """
-        try:
-            async with self._postgres.transaction() as connection:
-                event = await connection.fetchrow(sql("webhook_claim"), 1)
-                if event is None:
-                    return 0
-                outcome, recorded = "", None
-                try:
-                    invoice = invoice_of(event["body"])
-                except NotOurs as why:
-                    outcome = f"ignored: {why}"
-                    log.warning("payment.ignored", extra={"event": event["id"], "why": str(why)})
-                else:
+        recorded = None
+        async with self._postgres.transaction() as connection:
+            event = await connection.fetchrow(sql("webhook_claim"), waiting)
+            if event is None:
+                return None
+            try:
+                invoice = invoice_of(event["body"])
+                async with connection.transaction():
                     recorded = await self._record(connection, invoice, SOURCE)
-                    outcome = recorded["outcome"]
-                await connection.execute(sql("webhook_done"), event["id"], outcome)
-        except CONFLICTS:
-            return 1  # nothing was changed: the next round
+                outcome = recorded["outcome"]
+            except NotOurs as why:
+                outcome = f"ignored: {why}"
+                log.warning("payment.ignored", extra={"event": event["id"], "why": str(why)})
+            except (*CONFLICTS, asyncpg.LockNotAvailableError):
+                return [event["id"]]
+            except UNFIT as error:  # it must not hold up those behind it, and is on record
+                outcome = f"failed: {error}"
+                log.error("payment.failed", extra={"event": event["id"], "error": str(error)})
+            await connection.execute(sql("webhook_done"), event["id"], outcome)
         if recorded is not None:
             self._tell(recorded)
-        return 1
+        return []
 
     async def mark_paid(self, session_id: str, extension: int, amount: int | None, actor: str) -> str:
         """An operator says that a session, or an extension, was paid for elsewhere; answers the payment's state.

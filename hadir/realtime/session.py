@@ -106,6 +106,10 @@ class Session:
     def is_open(self) -> bool:
         return self.status in OPEN
 
+    def concerns(self, subject_id: str) -> bool:
+        """Whether it is this customer's or mitra's."""
+        return subject_id in (self.customer_id, self.mitra_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

@@ -1,7 +1,8 @@
 """What one socket was told of offers, pairings, sessions and messages, and what a reading therefore has to add.
 
-Nothing is concluded from what a reading lacks: something is over when its row says so. So readings may be late,
-doubled or out of order (R8), and still nobody hears anything twice, or the end before the beginning.
+Nothing is concluded from what a reading lacks: something is over when its row says so, or when it was asked for by
+its id and has no row. So readings may be late, doubled or out of order (R8), and still nobody hears anything twice,
+or the end before the beginning.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Work:
     pairings: list[Pairing] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Pairings and sessions that it was told of, of which there is no row any more."""
 
 
 @dataclass(slots=True)
@@ -62,6 +65,10 @@ class Told:
             self._hear_message(message, news)
         for session in work.sessions:
             self._hear_session(session, news)
+        for name in work.gone:
+            self.pairings.pop(name, None)
+            self.sessions.pop(name, None)
+            self._seqs.pop(name, None)
         return news
 
     def answered(self, pairing_id: str, session: Session | None = None) -> None:
@@ -112,11 +119,11 @@ class Told:
             news.frames.append(encode("chat.message", message=message))
 
     def _hear_session(self, session: Session, news: News) -> None:
-        known = self.sessions.get(session.id)
-        if known is not None and self._seqs[session.id] < session.messages:
+        known, mine = self.sessions.get(session.id), session.concerns(self.subject_id)
+        if known is not None and mine and self._seqs[session.id] < session.messages:
             news.behind = True  # its last messages come before its end
             return
-        concerns = session.is_open and self.subject_id in (session.customer_id, session.mitra_id)
+        concerns = session.is_open and mine
         if self._is_new(session, known, concerns):
             self._keep(self.sessions, session, concerns)
             if session.id not in self.sessions:

@@ -25,7 +25,10 @@ MESSAGES_AT_ONCE = 200
 
 
 class WorkReader:
-    """Reads what concerns mitras and customers. Who asks alone rides with all others that ask at the moment."""
+    """Reads what concerns mitras and customers, for all that ask at the moment at once.
+
+    What is read for one `Told` is read one after the other: no reading comes to be heard behind a newer one.
+    """
 
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
@@ -43,28 +46,30 @@ class WorkReader:
         await self._batcher.__aexit__(kind, error, trace)
 
     def submit(self, role: str, told: Told) -> asyncio.Future[Work]:
-        """The work of a mitra or customer, beyond what it was told; fails with `PostgresUnavailable` or `Refused`."""
+        """The work of a mitra or customer, beyond what it was told. The future fails with `PostgresUnavailable`.
+
+        Raises `PostgresUnavailable`, and `Refused` (503) when too many wait.
+        """
         return self._batcher.submit((role, told), key=told)
 
     async def _flush(self, asked: list[tuple[str, Told]]) -> list[Work]:
-        return await self.read(asked)
-
-    async def read(self, asked: Sequence[tuple[str, Told]]) -> list[Work]:
-        """One `Work` for each (role, what was told), in order. Raises `PostgresUnavailable`."""
         mitras = _ids(told for role, told in asked if role == "mitra")
         customers = _ids(told for role, told in asked if role == "customer")
+        by_id = [{*told.sessions, *told.pairings} for _, told in asked]  # more may be told while this is read
         offers = await self._offers(mitras, [told for role, told in asked if told.offers])
         pairings = await self._pairings(customers, {name for _, told in asked for name in told.pairings})
         sessions = await self._sessions(mitras, customers, {name for _, told in asked for name in told.sessions})
         messages = await self._messages([told for _, told in asked], sessions)
+        there = {each.id for each in pairings} | sessions.keys()
         return [
             Work(
                 [each for each in offers.get(told.subject_id, ()) if role == "mitra"],
                 [each for each in pairings if each.customer_id == told.subject_id],
                 _concerning(role, told, sessions),
-                [each for name in told.seqs for each in messages.get(name, ())],
+                [each for name in _own(told, sessions) for each in messages.get(name, ())],
+                [name for name in names if name not in there],
             )
-            for role, told in asked
+            for (role, told), names in zip(asked, by_id, strict=True)
         ]
 
     async def _offers(self, mitras: list[str], told: Iterable[Told]) -> dict[str, list[OfferNews]]:
@@ -101,9 +106,9 @@ class WorkReader:
     async def _messages(self, asked: Sequence[Told], sessions: dict[str, list[Session]]) -> dict[str, list[Message]]:
         last: dict[str, int] = {}
         for told in asked:
-            for name, seq in told.seqs.items():
-                if any(seq < session.messages for session in sessions.get(name, ())):
-                    last[name] = min(seq, last.get(name, seq))
+            for name in _own(told, sessions):
+                if any(told.seqs[name] < session.messages for session in sessions[name]):
+                    last[name] = min(told.seqs[name], last.get(name, told.seqs[name]))
         if not last:
             return {}
         records = await self._postgres.fetch(sql("messages_after"), list(last), list(last.values()), MESSAGES_AT_ONCE)
@@ -115,6 +120,11 @@ class WorkReader:
 
 def _ids(told: Iterable[Told]) -> list[str]:
     return list({each.subject_id for each in told})
+
+
+def _own(told: Told, sessions: dict[str, list[Session]]) -> list[str]:
+    """The sessions that it was told of and that are still its own: of others it hears no messages."""
+    return [name for name in told.seqs if any(each.concerns(told.subject_id) for each in sessions.get(name, ()))]
 
 
 def _concerning(role: str, told: Told, sessions: dict[str, list[Session]]) -> list[Session]:

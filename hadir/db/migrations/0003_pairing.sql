@@ -6,8 +6,9 @@ ALTER TABLE chat_sessions
     ADD COLUMN extensions integer NOT NULL DEFAULT 0,
     ADD COLUMN last_seq integer NOT NULL DEFAULT 0,
     ADD COLUMN version bigint NOT NULL DEFAULT 1,
-    ADD COLUMN changed_at timestamptz NOT NULL DEFAULT clock_timestamp();
-ALTER TABLE chat_sessions SET (fillfactor = 80);
+    ADD COLUMN changed_at timestamptz NOT NULL DEFAULT '2000-01-01 00:00Z';
+-- Of rows that are there the default above is only noted: nothing is written anew, and to no feed they are new.
+ALTER TABLE chat_sessions ALTER COLUMN changed_at SET DEFAULT clock_timestamp(), SET (fillfactor = 80);
 CREATE INDEX chat_sessions_changed ON chat_sessions (changed_at);
 CREATE INDEX chat_sessions_payment_due ON chat_sessions (payment_due_at) WHERE status = 'pending_payment';
 CREATE INDEX chat_sessions_time_over ON chat_sessions (expires_at) WHERE status = 'active';
@@ -41,6 +42,8 @@ CREATE INDEX pairings_next_wave ON pairings (next_wave_at) WHERE status = 'searc
 CREATE INDEX pairings_expiry ON pairings (expires_at) WHERE status = 'searching';
 CREATE INDEX pairings_changed ON pairings (changed_at);
 CREATE INDEX pairings_session ON pairings (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX pairings_mitra ON pairings (mitra_id) WHERE mitra_id IS NOT NULL;
+CREATE INDEX pairings_customer ON pairings (customer_id, created_at DESC);
 CREATE INDEX pairings_listed ON pairings (created_at DESC, id DESC);
 CREATE INDEX pairings_listed_by_status ON pairings (status, created_at DESC, id DESC);
 
@@ -56,7 +59,7 @@ CREATE TABLE pairing_offers (
     answered_at timestamptz,
     PRIMARY KEY (pairing_id, mitra_id)
 ) WITH (fillfactor = 75);
-CREATE INDEX pairing_offers_open ON pairing_offers (mitra_id) WHERE status = 'open';
+CREATE INDEX pairing_offers_mitra ON pairing_offers (mitra_id, status);
 
 CREATE TABLE chat_messages (
     id uuid PRIMARY KEY,
@@ -71,16 +74,19 @@ CREATE TABLE chat_messages (
     UNIQUE (session_id, sender_id, client_id)
 );
 
--- What the payment provider said, as it said it; processed_at is null until it has been dealt with.
+-- What the payment provider said, as it said it, and the session that it names; processed_at is null until it has been
+-- dealt with: for so long the session does not end by itself.
 CREATE TABLE webhook_events (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     source text NOT NULL,
+    session_id uuid,
     received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     body jsonb NOT NULL,
     processed_at timestamptz,
     outcome text
 );
 CREATE INDEX webhook_events_waiting ON webhook_events (id) WHERE processed_at IS NULL;
+CREATE INDEX webhook_events_session ON webhook_events (session_id) WHERE processed_at IS NULL;
 
 -- One row an invoice. `external_id`: the session's id, `:<n>` for its n-th extension. Amounts are whole rupiah.
 CREATE TABLE payments (
@@ -124,15 +130,20 @@ END $$;
 CREATE TRIGGER chat_sessions_before BEFORE INSERT OR UPDATE ON chat_sessions
 FOR EACH ROW EXECUTE FUNCTION chat_sessions_before();
 
--- Nobody is searched for a session that is over.
+-- Nobody is searched for a session that is over, or gone.
 CREATE FUNCTION chat_sessions_over() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE pairings SET status = 'cancelled' WHERE session_id = NEW.id AND status = 'searching';
-    RETURN NULL;
+    UPDATE pairings SET status = 'cancelled' WHERE session_id = OLD.id AND status = 'searching';
+    RETURN OLD;
 END $$;
 CREATE TRIGGER chat_sessions_over AFTER UPDATE OF status ON chat_sessions FOR EACH ROW
 WHEN (NEW.status NOT IN ('pending_payment', 'active') AND OLD.status IN ('pending_payment', 'active'))
 EXECUTE FUNCTION chat_sessions_over();
+CREATE TRIGGER chat_sessions_gone BEFORE DELETE ON chat_sessions FOR EACH ROW
+WHEN (OLD.status IN ('pending_payment', 'active')) EXECUTE FUNCTION chat_sessions_over();
+
+-- What follows runs as one statement each, and ends by itself before its client gives up on it: a statement that nobody
+-- waits for any more would keep its connection for as long as somebody else keeps a lock.
 
 -- changed_at moves with everything, its offers included (whoever changes one touches the pairing); the version only
 -- with what customers see.
@@ -196,7 +207,7 @@ END $$;
 CREATE FUNCTION pairing_create(
     p_id uuid, p_customer uuid, p_key text, p_hash text, p_note text, p_seconds float8,
     OUT outcome text, OUT pairing_id uuid
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
 DECLARE
     found_hash text;
 BEGIN
@@ -229,7 +240,7 @@ END $$;
 CREATE FUNCTION pairing_waves(
     p_pairings uuid[], p_waves integer[], p_candidates uuid[],
     p_size integer, p_seconds float8, p_max_offers integer, p_max_open integer
-) RETURNS TABLE (pairing_id uuid, mitras uuid[], missing integer, first_offer_s float8) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (pairing_id uuid, mitras uuid[], missing integer, first_offer_s float8) LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
     due record;
     wanted integer;
@@ -249,6 +260,7 @@ BEGIN
             SELECT due.id, m.mitra_id, due.wave
             FROM unnest(p_candidates) WITH ORDINALITY AS c(mitra_id, position)
             JOIN mitra_presence m ON m.mitra_id = c.mitra_id
+            JOIN mitras ON mitras.id = c.mitra_id
             WHERE m.is_active AND m.is_online AND m.suspect_since IS NULL AND m.open_sessions < m.max_sessions
               AND c.mitra_id <> due.customer_id
               AND NOT EXISTS (SELECT FROM pairing_offers o WHERE o.pairing_id = due.id AND o.mitra_id = c.mitra_id)
@@ -258,6 +270,7 @@ BEGIN
                   WHERE had.session_id = due.session_id AND had.status = 'accepted' AND had.mitra_id = c.mitra_id
                   UNION ALL SELECT FROM chat_sessions s WHERE s.id = due.session_id AND s.mitra_id = c.mitra_id))
             ORDER BY c.position LIMIT greatest(wanted, 0)
+            FOR KEY SHARE OF mitras SKIP LOCKED  -- as the foreign key will: nobody's lock on a mitra stops the others
             RETURNING pairing_offers.mitra_id
         )
         SELECT coalesce(array_agg(mitra_id), '{}') INTO mitras FROM offered;
@@ -279,7 +292,7 @@ CREATE FUNCTION pairing_accept(
     p_pairing uuid, p_mitra uuid, p_payment_s float8, p_late_s float8,
     OUT result text, OUT session_id uuid, OUT customer_id uuid, OUT moved uuid[], OUT decided boolean,
     OUT waited_s float8
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
 DECLARE
     p pairings%ROWTYPE;
     m mitra_presence%ROWTYPE;
@@ -290,6 +303,7 @@ BEGIN
     decided := false;
     SELECT * INTO p FROM pairings WHERE id = p_pairing;
     IF p.status = 'searching' THEN  -- what is decided stays so: nobody has to wait to hear it
+        PERFORM FROM mitras WHERE id = p_mitra FOR KEY SHARE;  -- as the session's foreign key will
         PERFORM FROM mitra_presence WHERE mitra_id IN (
             p_mitra, (SELECT c.mitra_id FROM chat_sessions c WHERE c.id = p.session_id))
         ORDER BY mitra_id FOR UPDATE;
@@ -309,7 +323,8 @@ BEGIN
         result := 'expired';
         UPDATE pairings SET status = 'expired' WHERE id = p.id AND status = 'searching';
         decided := FOUND;
-    ELSIF NOT m.is_active THEN
+    ELSIF NOT m.is_active THEN  -- offered while it was taken out of service
+        UPDATE pairing_offers o SET status = 'withdrawn' WHERE o.pairing_id = p.id AND o.mitra_id = p_mitra;
         result := 'withdrawn';
     ELSIF m.open_sessions >= m.max_sessions THEN
         result := 'busy';
@@ -345,7 +360,7 @@ BEGIN
 END $$;
 
 -- A mitra does not want it. `result`: declined, or what was decided before: won, taken, expired, withdrawn.
-CREATE FUNCTION pairing_decline(p_pairing uuid, p_mitra uuid, OUT result text) LANGUAGE plpgsql AS $$
+CREATE FUNCTION pairing_decline(p_pairing uuid, p_mitra uuid, OUT result text) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
 DECLARE
     p pairings%ROWTYPE;
     offer text;
@@ -366,7 +381,7 @@ END $$;
 -- (another pairing of its customer searches), unknown, or else the session's state, in which that is not possible.
 CREATE FUNCTION pairing_reroute(
     p_id uuid, p_session uuid, p_customer uuid, p_from text[], p_seconds float8, OUT outcome text, OUT pairing_id uuid
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
 DECLARE
     s chat_sessions%ROWTYPE;
 BEGIN
@@ -410,7 +425,7 @@ END $$;
 CREATE FUNCTION session_change(
     p_id uuid, p_party uuid, p_from text[], p_to text[], p_reason text, p_seconds float8, p_extension integer,
     OUT outcome text, OUT state text, OUT mitra_id uuid, OUT customer_id uuid
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
 DECLARE
     s chat_sessions%ROWTYPE := session_lock(p_id);
     next text;
@@ -432,31 +447,44 @@ BEGIN
         status = next,
         extensions = greatest(c.extensions, p_extension),
         expires_at = CASE WHEN next = 'active'
-            THEN coalesce(c.expires_at, clock_timestamp()) + make_interval(secs => p_seconds) ELSE c.expires_at END,
+            THEN greatest(c.expires_at, clock_timestamp()) + make_interval(secs => p_seconds) ELSE c.expires_at END,
         ended_at = CASE WHEN next <> 'active' THEN clock_timestamp() END,
         end_reason = CASE WHEN next <> 'active' THEN p_reason END
     WHERE c.id = s.id;
 END $$;
 
--- Ends what time ended: sessions that were not paid for, and those that are over.
+-- Ends what time ended: sessions that were not paid for, and those that are over; but for those of which an event waits
+-- to be dealt with (a payment that came in time counts), or that somebody else holds: nobody waits for them.
 CREATE FUNCTION sessions_due(p_limit integer) RETURNS TABLE (id uuid, customer_id uuid, mitra_id uuid, status text, late_s float8)
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
 DECLARE
     ids uuid[];
     mitras uuid[];
+    searches uuid[];
     due_before timestamptz := clock_timestamp();
 BEGIN
     SELECT array_agg(d.id), array_agg(d.mitra_id) INTO ids, mitras FROM (
         (SELECT c.id, c.mitra_id FROM chat_sessions c
-         WHERE c.status = 'pending_payment' AND c.payment_due_at <= due_before ORDER BY c.payment_due_at LIMIT p_limit)
+         WHERE c.status = 'pending_payment' AND c.payment_due_at <= due_before AND NOT EXISTS (
+             SELECT FROM webhook_events w WHERE w.session_id = c.id AND w.processed_at IS NULL)
+         ORDER BY c.payment_due_at LIMIT p_limit)
         UNION ALL
         (SELECT c.id, c.mitra_id FROM chat_sessions c
-         WHERE c.status = 'active' AND c.expires_at <= due_before ORDER BY c.expires_at LIMIT p_limit)) AS d;
+         WHERE c.status = 'active' AND c.expires_at <= due_before AND NOT EXISTS (
+             SELECT FROM webhook_events w WHERE w.session_id = c.id AND w.processed_at IS NULL)
+         ORDER BY c.expires_at LIMIT p_limit)) AS d;
     IF ids IS NULL THEN
         RETURN;
     END IF;
-    PERFORM FROM mitra_presence p WHERE p.mitra_id = ANY (mitras) ORDER BY p.mitra_id FOR UPDATE;
-    PERFORM FROM chat_sessions c WHERE c.id = ANY (ids) ORDER BY c.id FOR UPDATE;
+    mitras := ARRAY(
+        SELECT p.mitra_id FROM mitra_presence p WHERE p.mitra_id = ANY (mitras) ORDER BY p.mitra_id FOR UPDATE SKIP LOCKED);
+    searches := ARRAY(
+        SELECT g.id FROM pairings g WHERE g.session_id = ANY (ids) AND g.status = 'searching'
+        ORDER BY g.id FOR UPDATE SKIP LOCKED);
+    ids := ARRAY(
+        SELECT c.id FROM chat_sessions c WHERE c.id = ANY (ids) AND c.mitra_id = ANY (mitras) AND NOT EXISTS (
+            SELECT FROM pairings g WHERE g.session_id = c.id AND g.status = 'searching' AND g.id <> ALL (searches))
+        ORDER BY c.id FOR UPDATE SKIP LOCKED);
     RETURN QUERY
     UPDATE chat_sessions c SET
         status = CASE c.status WHEN 'pending_payment' THEN 'expired' ELSE 'ended' END,
@@ -465,6 +493,7 @@ BEGIN
     WHERE c.id = ANY (ids) AND c.mitra_id = ANY (mitras) AND (
         (c.status = 'pending_payment' AND c.payment_due_at <= due_before)
         OR (c.status = 'active' AND c.expires_at <= due_before))
+      AND NOT EXISTS (SELECT FROM webhook_events w WHERE w.session_id = c.id AND w.processed_at IS NULL)
     RETURNING c.id, c.customer_id, c.mitra_id, c.status, extract(epoch FROM clock_timestamp() - CASE c.status
         WHEN 'expired' THEN c.payment_due_at ELSE c.expires_at END)::float8;
 END $$;
@@ -474,7 +503,7 @@ END $$;
 CREATE FUNCTION chat_send(
     p_id uuid, p_session uuid, p_sender uuid, p_client_id text, p_body text,
     OUT outcome text, OUT state text, OUT message_id uuid, OUT mitra_id uuid, OUT customer_id uuid
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
 DECLARE
     s chat_sessions%ROWTYPE;
 BEGIN
@@ -509,7 +538,7 @@ CREATE FUNCTION payment_record(
     p_external text, p_invoice text, p_session uuid, p_extension integer, p_paid boolean, p_amount bigint,
     p_paid_at timestamptz, p_actor text, p_from text[], p_to text[], p_seconds float8,
     OUT outcome text, OUT session_state text, OUT changed boolean, OUT mitra_id uuid, OUT customer_id uuid
-) LANGUAGE plpgsql AS $$
+) LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
 DECLARE
     s chat_sessions%ROWTYPE := session_lock(p_session);
     known text;

@@ -1,2 +1,3 @@
--- The next events that nobody has dealt with, for this transaction. $1 how many
-SELECT id, body FROM webhook_events WHERE processed_at IS NULL ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+-- The next event that nobody has dealt with, for this transaction. $1 bigint[] those that have to wait
+SELECT id, body FROM webhook_events WHERE processed_at IS NULL AND id <> ALL ($1::bigint[])
+ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED
