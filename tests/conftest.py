@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 HEAVY = (
     "tests/db/test_plans.py",
     "tests/dev/test_command.py",
+    "tests/dev/test_market.py",
     "tests/faults/test_history.py",
     "tests/faults/test_one_winner.py",
     "tests/faults/test_under_load.py",

@@ -28,6 +28,8 @@ IDLE_S = 300.0
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Nothing was written, and the same statement may do better."""
 CONFLICTS_MAX = 10
+GAVE_UP = (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError, asyncpg.InsufficientResourcesError)
+"""The server is well, and would not finish this statement: a timeout of its own, or no room. Nothing was written."""
 
 LOST = (
     OSError,
@@ -142,8 +144,8 @@ class Postgres:
             connection = await self._take()
             self._busy[connection] = self._losses
             yield connection
-        except asyncpg.LockNotAvailableError as error:
-            raise PostgresUnavailable("Somebody else holds this in Postgres; nothing was changed.") from error
+        except GAVE_UP as error:
+            raise PostgresUnavailable(f"Postgres gave up on this, and nothing was changed: {_short(error)}") from error
         except (*LOST, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if not _is_lost(error, connection):
                 raise

@@ -44,6 +44,7 @@ FRAME_ERRORS = (
     "bad_field",
     "bad_token",
     "binary_frame",
+    "internal",
     "not_an_object",
     "not_json",
     "overloaded",

@@ -93,8 +93,8 @@ class Bell:
     async def _ring_customers(self) -> None:
         customers, self._customers = self._customers, {}
         if customers:
-            self._feed.read_customers(customers)
-            self._bus.publish("customers", customers)
+            self._feed.read("customer", customers)
+            self._bus.publish("customer", customers)
 
     async def _ring_mitras(self) -> None:
         mitras, self._mitras = self._mitras, {}
@@ -105,10 +105,10 @@ class Bell:
             mitras |= {record["mitra_id"]: None for record in records}
         if not mitras:
             return
-        self._feed.read_mitras(mitras)
+        self._feed.read("mitra", mitras)
         for instance_id, held in (await self._routes(list(mitras))).items():
             if instance_id != self._instance_id:
-                self._bus.publish("mitras", held, instance_id)
+                self._bus.publish("mitra", held, instance_id)
 
     async def _routes(self, mitras: list[str]) -> dict[str | None, list[str]]:
         """By the instance that holds them; None for those that no socket holds: requests may wait anywhere."""

@@ -28,8 +28,8 @@ PENDING_MAX = 50_000
 
 @dataclass(frozen=True, slots=True)
 class BusEvent:
-    """`ids` of what changed: mitras (`presence`: their rows, `mitras`: their offers and sessions), `customers` (their
-    pairings and sessions), logins (`revoked`), nothing (`config`), a reply's name (`census`)."""
+    """`ids` of what changed: mitras (`presence`: their rows; `mitra`: their offers and sessions), customers
+    (`customer`: their pairings and sessions), logins (`revoked`), nothing (`config`), a reply's name (`census`)."""
 
     type: str
     ids: Sequence[str]

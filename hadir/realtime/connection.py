@@ -16,14 +16,14 @@ from hadir.config import Config
 from hadir.errors import HadirError, PostgresUnavailable, Refused, ValkeyUnavailable
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.dialogue import Dialogue
-from hadir.realtime.messages import MITRA_SENDS, CloseCode, encode, ending
+from hadir.realtime.messages import MITRA_SENDS, CloseCode, Command, encode, ending, error
 from hadir.realtime.mirror import Mirror
 from hadir.realtime.pairing import OfferStatus
 from hadir.realtime.party import Desk, Party
 from hadir.realtime.peer import Login, Verify, greeting_of, new_dialogue
 from hadir.realtime.presence import Claim, Close, Outcome, Reclaim, Row, SetStatus, Standing, standing
 from hadir.realtime.registry import Registry
-from hadir.realtime.told import News, Work
+from hadir.realtime.told import Work
 from hadir.realtime.transitions import Result, Transitions
 from hadir.realtime.work import WorkReader
 
@@ -67,10 +67,24 @@ class Connection(Party):
         }
         return {**presence, **super().state(), "config": self.sockets.app_config.public()}
 
-    def hear_work(self, work: Work) -> News:
-        if self.row is not None and not self.row.wants_online:
+    def carry_out(self, command: Command) -> None:
+        if self.row is None:
+            self.send(error("unavailable", "Nobody could check this connection's login yet; ask again.", re=command.id))
+        else:
+            super().carry_out(command)
+
+    def send_state(self, re: str | None) -> None:
+        if self.row is None:
+            self.tell_state(re)
+        else:
+            super().send_state(re)
+
+    def hear_work(self, work: Work) -> None:
+        if self.row is None:
+            return  # its login is still to be checked; once it is, everything is read
+        if not self.row.wants_online:
             work = replace(work, offers=[each for each in work.offers if each.status is not OfferStatus.OPEN])
-        return super().hear_work(work)
+        super().hear_work(work)
 
     def change_status(self, online: bool, re: str | None) -> None:
         self.sockets.change_status(self, online, re)
@@ -206,7 +220,7 @@ class MitraSockets:
     async def _read_work(self, connection: Connection) -> None:
         """Behind the claim, and heard of since before it: no offer falls between."""
         try:
-            connection.hear_work(await asyncio.shield(self._work.submit("mitra", connection.told)))
+            connection.hear_work(await self._work.submit("mitra", connection.told))
         except (PostgresUnavailable, Refused):
             connection.desk.read_again(connection)  # it is told as soon as it can be read
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,22 +93,16 @@ class CustomerSockets:
         customer = Customer(self, login, new_dialogue(self.config, login, time.monotonic(), CUSTOMER_SENDS), desk)
         self.registry.add(customer)
         try:
-            known = await asyncio.shield(self._logins.submit(login, key=login))
+            known = await self._logins.submit(login, key=login)
             if known is None:
                 raise Refused(401, "revoked", "The token's login (sid) is revoked, expired or unknown.")
             if not known:
                 raise Refused(403, "unknown_subject", "The token's sub is no customer that is known here.")
-            customer.hear_work(await asyncio.shield(self._work.submit("customer", customer.told)))
+            customer.hear_work(await self._work.submit("customer", customer.told))
         except BaseException:
             customer.ended(None)
             raise
         return customer
-
-    def revoked(self, sids: Iterable[str]) -> None:
-        gone = set(sids)
-        for customer in self.registry:
-            if customer.sid in gone:
-                customer.revoked(customer.sid)
 
     async def _check(self, logins: list[Login]) -> list[bool | None]:
         """Whether the customer is known; None where the login is not good."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any
 
 from hadir import metrics
 from hadir.db.pool import Postgres
@@ -28,7 +28,6 @@ from hadir.realtime.waiters import Waiters
 from hadir.realtime.work import READ_AT_ONCE, WorkReader
 
 log = logging.getLogger(__name__)
-P = TypeVar("P", bound=Party)
 
 INTERVAL_S = 3.0
 INTERVAL_WITHOUT_BUS_S = 1.0
@@ -67,10 +66,9 @@ class Feed:
         self._wake = asyncio.Event()
         self._mitras: set[str] = set()
         self._logins: set[str] = set()
-        self._at_work: set[str] = set()
-        """Mitras whose offers and sessions are to be read again."""
-        self._served: set[str] = set()
-        """Customers whose pairings and sessions are to be read again."""
+        self._parties: Mapping[str, Registry[Any]] = {"customer": customers, "mitra": registry}
+        self._work_of: dict[str, set[str]] = {role: set() for role in self._parties}
+        """Whose offers, pairings and sessions are to be read again, by role."""
         self._pairing_changes = Changes(postgres, "pairings_changed")
         self._session_changes = Changes(postgres, "sessions_changed")
         self._config = False
@@ -92,10 +90,8 @@ class Feed:
                 for tell in self.on_changed:
                     tell(event.ids)
                 self.read_again(event.ids)
-            case "mitras":
-                self.read_mitras(event.ids)
-            case "customers":
-                self.read_customers(event.ids)
+            case "mitra" | "customer":
+                self.read(event.type, event.ids)
             case "revoked":
                 self.revoked(event.ids)
             case "config":
@@ -109,21 +105,16 @@ class Feed:
         if self._mitras:
             self._wake.set()
 
-    def read_mitras(self, mitra_ids: Iterable[str]) -> None:
-        """Something changed about the offers or sessions of these mitras."""
-        self._hear_work(mitra_ids, self._registry.held, self._at_work)
+    def read(self, role: str, subject_ids: Iterable[str]) -> None:
+        """Something changed about the offers, pairings or sessions of these.
 
-    def read_customers(self, customer_ids: Iterable[str]) -> None:
-        """Something changed about the pairings or sessions of these customers."""
-        self._hear_work(customer_ids, self._customers.held, self._served)
-
-    def _hear_work(self, names: Iterable[str], held: Callable[[Iterable[str]], list[str]], waiting: set[str]) -> None:
-        """Requests that wait read by themselves; for sockets it is read here."""
-        ids = list(names)
+        Requests that wait read by themselves; for sockets it is read here.
+        """
+        ids = list(subject_ids)
         for name in self._waiters.of(ids):
             self._waiters.wake(name)
-        if here := held(ids):
-            waiting.update(here)
+        if here := self._parties[role].held(ids):
+            self._work_of[role].update(here)
             self._wake.set()
 
     def revoked(self, sids: Iterable[str]) -> None:
@@ -154,7 +145,7 @@ class Feed:
                     polled_at = time.monotonic()
                     await self._poll()
                 await self._read_named()
-            except PostgresUnavailable:
+            except (PostgresUnavailable, Refused):
                 polled_at = time.monotonic()  # the clock asks again; what was named is among what changed
                 self._all = False
 
@@ -163,7 +154,7 @@ class Feed:
         logins, self._logins = self._logins, set()
         config, self._config = self._config, False
         # Customers first: they are few, and wait.
-        await self._read_work("customer", self._customers, self._served)
+        await self._read_work("customer")
         if mitras:
             self.deliver((await presence_rows.read(self._postgres, mitras)).rows)
         if logins:
@@ -171,18 +162,17 @@ class Feed:
             await self._deliver_revoked([(record["id"], record["subject_id"]) for record in revoked])
         if config:
             await self._app_config.reread()
-        await self._read_work("mitra", self._registry, self._at_work)
+        await self._read_work("mitra")
 
-    async def _read_work(self, role: str, registry: Registry[P], ids: set[str]) -> None:
-        """Has the sockets of these hear what their work is now."""
-        taken = list(ids)
-        ids.clear()
+    async def _read_work(self, role: str) -> None:
+        """Has the sockets of those named hear what their work is now."""
+        ids, self._work_of[role] = self._work_of[role], set()
+        parties: list[Party] = [party for each in ids for party in self._parties[role].of(each)]
         try:
-            parties = [party for each in taken for party in registry.of(each)]
             works = await asyncio.gather(*(self._work.submit(role, party.told) for party in parties))
-        except (PostgresUnavailable, Refused) as error:
-            ids.update(taken)  # with the next reading: nobody may come to name them again
-            raise PostgresUnavailable(str(error)) from error
+        except BaseException:
+            self._work_of[role].update(ids)  # with the next reading: nobody may come to name them again
+            raise
         for party, work in zip(parties, works, strict=True):
             party.hear_work(work)
 
@@ -223,12 +213,12 @@ class Feed:
     async def _poll_work(self, since: datetime) -> None:
         """Whom pairings and sessions concern that changed; read at once, since they may wait for it."""
         pairings, sessions = await self._pairing_changes.new(since), await self._session_changes.new(since)
-        self.read_customers({record["customer_id"] for record in (*pairings, *sessions)})
+        self.read("customer", {record["customer_id"] for record in (*pairings, *sessions)})
         mitras = {mitra_id for record in sessions for mitra_id in record["mitras"]}
         for chunk in chunks([record["id"] for record in pairings], READ_AT_ONCE):
             offered = await self._postgres.fetch(sql("pairings_offered"), list(chunk), [])
             mitras.update(record["mitra_id"] for record in offered)
-        self.read_mitras(mitras)
+        self.read("mitra", mitras)
         self._pairing_changes.settle()
         self._session_changes.settle()
         await self._read_named()
@@ -252,13 +242,11 @@ class Feed:
         """Their rows first: a deactivation revokes too, and is the truer reason."""
         for tell in self.on_revoked:
             tell([sid for sid, _ in revoked])
-        held = self._registry.held(subject_id for _, subject_id in revoked)
-        if not held:
-            return
-        self.deliver((await presence_rows.read(self._postgres, held)).rows)
+        if held := self._registry.held(subject_id for _, subject_id in revoked):
+            self.deliver((await presence_rows.read(self._postgres, held)).rows)
         for sid, subject_id in revoked:
-            for connection in self._registry.of(subject_id):
-                connection.revoked(sid)
+            for party in (*self._registry.of(subject_id), *self._customers.of(subject_id)):
+                party.revoked(sid)
 
     def _revoke_rows(self, revoked: Sequence[tuple[str, str]]) -> None:
         """Another program's revocation: the row follows, wherever its socket is, or none (HTTP)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -34,6 +35,8 @@ from hadir.realtime.timers import Timer
 from hadir.realtime.told import Work
 from hadir.realtime.work import WorkReader
 
+log = logging.getLogger(__name__)
+
 RECEIPTS_AT_ONCE = 1_000
 RECEIPTS_MAX = 100_000
 Receipt = tuple[str, str, bool]
@@ -41,7 +44,10 @@ Receipt = tuple[str, str, bool]
 
 
 class Market:
-    """Use `async with`; `runs` are to be kept running meanwhile. `read` reads the work of parties again."""
+    """Use `async with`; `runs` are to be kept running meanwhile.
+
+    `read` has the work of these, of a role, read again and heard.
+    """
 
     def __init__(
         self,
@@ -52,12 +58,12 @@ class Market:
         bell: Bell,
         *,
         spawn: Callable[[Coroutine[None, None, None]], None],
-        read: Callable[[Party], None],
+        read: Callable[[str, Iterable[str]], None],
     ) -> None:
         self._postgres = postgres
         self._work = work
         self.spawn = spawn
-        self.read_again = read
+        self._read = read
         self.bell = bell
         self.pairings = Pairings(config, postgres, availability, bell, wake=lambda: self._waves.wake())
         self.sessions = Sessions(config, postgres, bell)
@@ -101,6 +107,9 @@ class Market:
             return error("unavailable", why, re=command.id)
         except Refused as refusal:
             return error(refusal.code, refusal.detail, field=refusal.field, re=command.id)
+        except Exception:  # whoever asked is told, and what it asks next is answered
+            log.exception("command.crashed", extra={"command": type(command).__name__})
+            return error("internal", "This is a defect of the server.", re=command.id)
 
     async def _decide(self, party: Party, command: Command) -> str:
         subject, re = party.subject_id, command.id
@@ -119,7 +128,7 @@ class Market:
                     return await self._decide(party, OfferAccept(re, pairing_id))  # which wins again
                 return _result(pairing_id, declined, re)
             case OfferSeen(_, pairing_id):
-                await asyncio.shield(self._receipt(pairing_id, subject, seen=True))
+                await self._receipt(pairing_id, subject, seen=True)
                 return encode("ack", re=re)
             case SessionEnd(_, session_id):
                 await self.sessions.end(session_id, subject, party.role)
@@ -129,6 +138,9 @@ class Market:
                 return encode("ack", re=re, message=message)
 
     # what parties are told
+
+    def read_again(self, party: Party) -> None:
+        self._read(party.role, [party.subject_id])
 
     def sync(self, party: Party, re: str | None) -> None:
         try:

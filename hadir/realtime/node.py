@@ -34,7 +34,6 @@ from hadir.realtime.liveness import Liveness
 from hadir.realtime.market import Market
 from hadir.realtime.messages import CloseCode, encode
 from hadir.realtime.mirror import Mirror
-from hadir.realtime.party import Party
 from hadir.realtime.peer import Peer, Verify
 from hadir.realtime.presence import Row, Rules
 from hadir.realtime.registry import Registry
@@ -144,7 +143,7 @@ class Node:
         )
         self.bell = Bell(self.postgres, self.mirror, self.bus, self.feed, self.id, changed=self.rows_changed)
         self.market = Market(
-            config, self.postgres, self.availability, self.work, self.bell, spawn=self._spawn, read=self._read_again
+            config, self.postgres, self.availability, self.work, self.bell, spawn=self._spawn, read=self.feed.read
         )
         self.dashboards = Dashboards(
             config,
@@ -174,7 +173,6 @@ class Node:
         self.transitions.on_rows.append(self.bell.reachable)
         self.feed.on_changed.append(self.dashboards.changed)
         self.feed.on_revoked.append(self.dashboards.revoked)
-        self.feed.on_revoked.append(self.customer_sockets.revoked)
         self.valkey.on_lost.append(self.heartbeats.valkey_lost)
         self.valkey.on_back.append(self._valkey_back)
         self.postgres.on_back.append(self.feed.gap)
@@ -319,11 +317,6 @@ class Node:
         else:
             self.feed.hear(event)
 
-    def _read_again(self, party: Party) -> None:
-        """Its offers, pairings, sessions: with the feed's next reading."""
-        read = self.feed.read_mitras if isinstance(party, Connection) else self.feed.read_customers
-        read([party.subject_id])
-
     def _config_changed(self) -> None:
         told = encode("config.updated", config=self.app_config.public())
         for party in (*self.registry, *self.customers):
@@ -413,3 +406,5 @@ async def _logged(work: Awaitable[None]) -> None:
         await work
     except HadirError as error:
         log.warning("task.failed", extra={"error": str(error)})
+    except Exception:  # a defect met by one piece of work ends that, not the instance
+        log.exception("task.crashed")

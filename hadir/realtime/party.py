@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.messages import Command, encode, error
 from hadir.realtime.peer import Link, Login, Peer, Verify, utc_now
-from hadir.realtime.told import News, Told, Work
+from hadir.realtime.told import Told, Work
 
 COMMANDS_MAX = 20
 """Commands of one socket that wait for those before them: the budget's burst."""
@@ -63,7 +63,7 @@ class Party(Peer):
     def tell_state(self, re: str | None) -> None:
         self.send(encode("sync", re=re, server_time=utc_now(), state=self.state()))
 
-    def hear_work(self, work: Work) -> News:
+    def hear_work(self, work: Work) -> None:
         """A reading of this party's work, from whichever way it came. Before `hello` there is nothing to send."""
         news = self.told.hear(work)
         for frame in news.frames:
@@ -72,7 +72,6 @@ class Party(Peer):
             self.desk.delivered(self.subject_id, news.offered)
         if news.behind:
             self.desk.read_again(self)
-        return news
 
     def carry_out(self, command: Command) -> None:
         if self._commands is None:

@@ -16,6 +16,8 @@ from hadir.realtime.pairing import CLOSED_BECAUSE, AcceptResult, Offer, OfferNew
 from hadir.realtime.session import Message, Session
 
 OVER_MAX = 100
+MESSAGES_AT_ONCE = 100
+"""Told by one reading; the rest by the next, so that a peer that reads is not taken for one that does not."""
 FINAL = 2**62
 """Later than any version: offers have none, and never open again."""
 
@@ -28,6 +30,8 @@ class Work:
     pairings: list[Pairing] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
+    complete: Collection[str] = ()
+    """Sessions of which `messages` has all that there are after those told of: a number that is missing is no more."""
     gone: list[str] = field(default_factory=list)
     """Pairings and sessions that it was told of, of which there is no row any more."""
 
@@ -61,10 +65,11 @@ class Told:
             self._hear_offer(offer, work.sessions, news)
         for pairing in work.pairings:
             self._hear_pairing(pairing, news)
-        for message in work.messages:
-            self._hear_message(message, news)
+        complete = work.complete if len(work.messages) <= MESSAGES_AT_ONCE else ()
+        for message in work.messages[:MESSAGES_AT_ONCE]:
+            self._hear_message(message, news, gaps=message.session_id in complete)
         for session in work.sessions:
-            self._hear_session(session, news)
+            self._hear_session(session, news, complete=session.id in complete)
         for name in work.gone:
             self.pairings.pop(name, None)
             self.sessions.pop(name, None)
@@ -113,16 +118,19 @@ class Told:
             self._keep(self.pairings, pairing, pairing.is_open)
             news.frames.append(encode("pairing.updated", pairing=pairing))
 
-    def _hear_message(self, message: Message, news: News) -> None:
-        if self._seqs.get(message.session_id) == message.seq - 1:
+    def _hear_message(self, message: Message, news: News, *, gaps: bool) -> None:
+        known = self._seqs.get(message.session_id, FINAL)
+        if message.seq == known + 1 or (gaps and message.seq > known):
             self._seqs[message.session_id] = message.seq
             news.frames.append(encode("chat.message", message=message))
 
-    def _hear_session(self, session: Session, news: News) -> None:
+    def _hear_session(self, session: Session, news: News, *, complete: bool = False) -> None:
         known, mine = self.sessions.get(session.id), session.concerns(self.subject_id)
         if known is not None and mine and self._seqs[session.id] < session.messages:
-            news.behind = True  # its last messages come before its end
-            return
+            if not complete:
+                news.behind = True  # its last messages come before its end
+                return
+            self._seqs[session.id] = session.messages  # somebody has deleted the last ones
         concerns = session.is_open and mine
         if self._is_new(session, known, concerns):
             self._keep(self.sessions, session, concerns)

@@ -61,12 +61,14 @@ class WorkReader:
         sessions = await self._sessions(mitras, customers, {name for _, told in asked for name in told.sessions})
         messages = await self._messages([told for _, told in asked], sessions)
         there = {each.id for each in pairings} | sessions.keys()
+        complete = {name for name in sessions if len(messages.get(name, ())) < MESSAGES_AT_ONCE}
         return [
             Work(
                 [each for each in offers.get(told.subject_id, ()) if role == "mitra"],
-                [each for each in pairings if each.customer_id == told.subject_id],
+                [each for each in pairings if role == "customer" and each.customer_id == told.subject_id],
                 _concerning(role, told, sessions),
                 [each for name in _own(told, sessions) for each in messages.get(name, ())],
+                complete,
                 [name for name in names if name not in there],
             )
             for (role, told), names in zip(asked, by_id, strict=True)

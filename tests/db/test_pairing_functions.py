@@ -314,7 +314,7 @@ async def test_a_reroute_and_the_sessions_end_have_one_outcome(bazaar: Bazaar, d
 async def test_a_payment_and_its_timeout_have_one_outcome(bazaar: Bazaar, database: str) -> None:
     session = await bazaar.won()
     await bazaar.too_late_to_pay(session)
-    paid, due = await overlapping(database, partial(pay, bazaar, session), bazaar.due)
+    paid, due = await overlapping(database, partial(pay, bazaar, session), bazaar.due, waits=False)
     assert (paid, due) == (("paid", True), [])
     session = await bazaar.won()
     await bazaar.too_late_to_pay(session)
@@ -327,8 +327,42 @@ async def test_two_instances_end_what_is_due_once(bazaar: Bazaar, database: str)
     sessions = [await bazaar.won() for _ in range(3)]
     for session in sessions:
         await bazaar.too_late_to_pay(session)
-    first, second = await overlapping(database, bazaar.due, bazaar.due)
+    first, second = await overlapping(database, bazaar.due, bazaar.due, waits=False)
     assert (sorted(first), second) == (sorted(sessions), [])
+
+
+async def test_whose_row_somebody_holds_keeps_no_other_session_from_its_end(bazaar: Bazaar, database: str) -> None:
+    held, free = [await bazaar.won() for _ in range(2)]
+    for session in (held, free):
+        await bazaar.too_late_to_pay(session)
+    async with another(database) as holder, holder.transaction():
+        await holder.execute(
+            "SELECT FROM mitra_presence WHERE mitra_id = (SELECT mitra_id FROM chat_sessions WHERE id = $1) FOR UPDATE",
+            held,
+        )
+        assert await bazaar.due() == [free]
+    assert await bazaar.due() == [held]
+
+
+async def test_no_session_ends_by_itself_while_an_event_about_it_waits(bazaar: Bazaar) -> None:
+    session = await bazaar.won()
+    await bazaar.too_late_to_pay(session)
+    stored = "INSERT INTO webhook_events (source, body, session_id) VALUES ('xendit', '{}', $1)"
+    await bazaar.sql.execute(stored, session)
+    assert await bazaar.due() == []
+    await bazaar.sql.execute("UPDATE webhook_events SET processed_at = now()")
+    assert await bazaar.due() == [session]
+
+
+async def test_a_mitra_whom_another_program_holds_is_left_out_of_a_wave_that_goes_to_all_others(
+    bazaar: Bazaar, database: str
+) -> None:
+    held, free = await bazaar.ready(), await bazaar.ready()
+    pairing = await bazaar.pairing()
+    async with another(database) as holder, holder.transaction():
+        await holder.execute("SELECT FROM mitras WHERE id = $1 FOR UPDATE", held)
+        await bazaar.wave(pairing, [held, free])
+        assert set(await bazaar.offers(pairing)) == {free}
 
 
 async def test_two_who_end_a_session_at_once_end_it_once(bazaar: Bazaar, database: str) -> None:

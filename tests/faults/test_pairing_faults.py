@@ -7,7 +7,7 @@ import uuid
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.support import eventually
-from tests.support.system import FAST, Phone, System
+from tests.support.system import FAST, Account, Phone, Served, System
 
 CALM = {"MITRA_HEARTBEAT_STALE_SECONDS": "60", "PAIRING_WAVE_SECONDS": "1"}
 TOKEN = {"XENDIT_CALLBACK_TOKEN": "a-token-of-the-tests"}
@@ -138,3 +138,125 @@ async def pay(system: System, session_id: str) -> None:
 
 def token() -> dict[str, str]:
     return {"x-callback-token": TOKEN["XENDIT_CALLBACK_TOKEN"]}
+
+
+async def test_a_statement_that_postgres_stops_is_answered_and_ends_nobody_else(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        name = database.rpartition("/")[2]
+        await system.sql.execute(f"ALTER DATABASE {name} SET statement_timeout = '1s'")
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, app = await system.phone(served, mitra), await system.customer(served, customer)
+        session = await won(system, served, customer, phone)
+        await pay(system, session)
+        await session_of(app, "active")
+        async with system.sql.transaction():
+            await system.sql.execute("SELECT FROM chat_sessions WHERE id = $1 FOR UPDATE", session)
+            refused = await app.ask(type="chat.send", session_id=session, client_id="1", body="Halo")
+            assert (refused["type"], refused["code"]) == ("error", "unavailable")
+        answered = await app.ask(type="chat.send", session_id=session, client_id="1", body="Halo")
+        assert answered["message"]["seq"] == 1
+        assert (await phone.ask(type="ping"))["type"] == "pong"
+
+
+async def test_a_defect_met_by_one_message_is_told_and_ends_nobody(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone = await system.phone(served, mitra)
+        session = await won(system, served, customer, phone)
+        await pay(system, session)
+        await system.sql.execute("ALTER TABLE chat_messages RENAME COLUMN body TO text")
+        refused = await phone.ask(type="chat.send", session_id=session, client_id="1", body="Halo")
+        assert (refused["type"], refused["code"]) == ("error", "internal")
+        await system.sql.execute("ALTER TABLE chat_messages RENAME COLUMN text TO body")
+        assert (await phone.ask(type="chat.send", session_id=session, client_id="1", body="Halo"))["type"] == "ack"
+
+
+async def test_whose_login_could_not_be_checked_yet_neither_hears_nor_does_anything(
+    own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey
+) -> None:
+    async with System(own_postgres.url, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone = await system.phone(served, mitra)
+        session = await won(system, served, customer, phone)
+        await pay(system, session)
+        await phone.goodbye()
+        await system.becomes(mitra, "offline")
+        async with system.sql.transaction():  # whoever holds the row keeps the claim waiting
+            await system.sql.execute("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE", mitra.id)
+            pending = await system.phone(served, mitra)
+            assert (pending.hello["state"]["pending"], pending.hello["state"]["sessions"]) == (True, [])
+            refused = await pending.ask(type="chat.send", session_id=session, client_id="1", body="Halo")
+            assert (refused["type"], refused["code"]) == ("error", "unavailable")
+            assert (await pending.ask(type="sync"))["state"]["sessions"] == []
+        told = await pending.message("sync")
+        await eventually(lambda: [m for m in pending.received if m["type"] == "sync" and not m["state"]["pending"]], 10)
+        assert told["state"]["pending"]
+        assert [each["id"] for each in (await pending.ask(type="sync"))["state"]["sessions"]] == [session]
+
+
+async def test_who_handed_a_session_over_hears_nothing_that_is_said_afterwards(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, other, customer = await system.account(), await system.account(), await system.account("customer")
+        phone = await system.phone(served, mitra)
+        session = await won(system, served, customer, phone)
+        await pay(system, session)
+        await session_of(phone, "active")
+        # In one transaction, as the events of both may arrive at once.
+        async with system.sql.transaction():
+            await system.sql.execute("UPDATE chat_sessions SET mitra_id = $2 WHERE id = $1", session, other.id)
+            message = str(uuid.uuid4())
+            stored = "SELECT outcome FROM chat_send($1, $2, $3, '1', 'Rahasia')"
+            assert await system.sql.fetchval(stored, message, session, customer.id) == "stored"
+
+        def handed_over() -> bool:
+            updates = [m["session"] for m in phone.received if m["type"] == "session.updated"]
+            return bool(updates[-1]["mitra_id"] == other.id)
+
+        await eventually(handed_over, 10)
+        assert [m for m in phone.received if m["type"] == "chat.message"] == []
+        assert (await phone.ask(type="sync"))["state"]["sessions"] == []
+
+
+async def test_what_is_deleted_is_in_no_state_any_more(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, app = await system.phone(served, mitra), await system.customer(served, customer)
+        session = await won(system, served, customer, phone)
+        await session_of(app, "pending_payment")
+        await system.sql.execute("DELETE FROM chat_sessions WHERE id = $1", session)
+        assert (await app.ask(type="sync"))["state"]["sessions"] == []
+
+
+async def test_a_message_that_somebody_deleted_keeps_nobody_reading(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, app = await system.phone(served, mitra), await system.customer(served, customer)
+        session = await won(system, served, customer, phone)
+        await pay(system, session)
+        await session_of(app, "active")
+        await system.sql.execute("UPDATE chat_sessions SET last_seq = 3 WHERE id = $1", session)
+        await eventually(lambda: app.ask(type="sync"))
+        sent = await phone.ask(type="chat.send", session_id=session, client_id="1", body="Halo")
+        assert sent["message"]["seq"] == 4
+        assert (await app.message("chat.message"))["message"]["seq"] == 4
+        assert not served.node.feed._work_of["customer"]  # type: ignore[union-attr]
+
+
+async def won(system: System, served: Served, customer: Account, phone: Phone) -> str:
+    """The id of a session that waits for its payment."""
+    await system.available(served, 1)
+    pairing = await system.pair(served, customer)
+    await phone.message("offer")
+    answer = await phone.ask(type="offer.accept", pairing_id=pairing["id"])
+    assert answer["result"] == "won"
+    return str(answer["session"]["id"])

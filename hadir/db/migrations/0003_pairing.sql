@@ -253,6 +253,9 @@ BEGIN
           AND (p.wave = i.wave OR (p.wave = i.wave - 1 AND p.next_wave_at <= clock_timestamp()))
         ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
     LOOP
+        -- Who was taken out of service while it was offered this has it no more.
+        UPDATE pairing_offers o SET status = 'withdrawn' FROM mitra_presence m
+        WHERE o.pairing_id = due.id AND o.status = 'open' AND m.mitra_id = o.mitra_id AND NOT m.is_active;
         SELECT least(p_size - count(*) FILTER (WHERE o.wave = due.wave), p_max_offers - count(*)) INTO wanted
         FROM pairing_offers o WHERE o.pairing_id = due.id;
         WITH offered AS (
@@ -429,6 +432,7 @@ CREATE FUNCTION session_change(
 DECLARE
     s chat_sessions%ROWTYPE := session_lock(p_id);
     next text;
+    moment timestamptz := clock_timestamp();
 BEGIN
     IF s.id IS NULL OR p_party NOT IN (s.customer_id, s.mitra_id) THEN
         outcome := 'unknown';
@@ -445,10 +449,11 @@ BEGIN
     outcome := 'done';
     UPDATE chat_sessions c SET
         status = next,
+        started_at = CASE WHEN next = 'active' THEN coalesce(c.started_at, moment) ELSE c.started_at END,
         extensions = greatest(c.extensions, p_extension),
         expires_at = CASE WHEN next = 'active'
-            THEN greatest(c.expires_at, clock_timestamp()) + make_interval(secs => p_seconds) ELSE c.expires_at END,
-        ended_at = CASE WHEN next <> 'active' THEN clock_timestamp() END,
+            THEN greatest(c.expires_at, moment) + make_interval(secs => p_seconds) ELSE c.expires_at END,
+        ended_at = CASE WHEN next <> 'active' THEN moment END,
         end_reason = CASE WHEN next <> 'active' THEN p_reason END
     WHERE c.id = s.id;
 END $$;
