@@ -88,6 +88,7 @@ async def disturb(
         valkey.thaw()
 
     async def wipe_valkey() -> None:
+        await system.valkey.connection_pool.disconnect()  # its server may be another one by now
         await system.valkey.flushall()
 
     async def restart_valkey() -> None:
