@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from hadir.db.queries import sql
 from hadir.errors import Refused
+from hadir.http.pace import Pace
 from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
-from hadir.http.pairings import shown
+from hadir.http.pairings import TOO_OFTEN, shown
 from hadir.http.parties import party
 from hadir.http.requests import json_body, json_response, path_id, whole
 from hadir.realtime.messages import fits
@@ -59,17 +60,18 @@ async def extend(request: Request) -> Response:
     return json_response({"external_id": named, "session": found})
 
 
-async def reroute(request: Request) -> Response:
-    """Searches another mitra for a session that goes on."""
+async def reroute(request: Request, *, asks: Pace) -> Response:
+    """Searches another mitra for a session that goes on; it rings at mitras as a new pairing does."""
     node, login = await party(request, "customer")
+    asks.take(login.subject_id, TOO_OFTEN)
     await json_body(request)
     searching = await node.market.pairings.reroute(path_id(request, "id"), login.subject_id)
     return json_response(await shown(node, searching), 201)
 
 
-async def messages(request: Request) -> Response:
+async def messages(request: Request, *, says: Pace) -> Response:
     """One route for both, so that `Allow` names both."""
-    return await (_send if request.method == "POST" else _read)(request)
+    return await (_send(request, says) if request.method == "POST" else _read(request))
 
 
 async def _read(request: Request) -> Response:
@@ -80,8 +82,9 @@ async def _read(request: Request) -> Response:
     return json_response({"messages": found, "more": more})
 
 
-async def _send(request: Request) -> Response:
+async def _send(request: Request, says: Pace) -> Response:
     node, login = await party(request, *SIDES)
+    says.take(login.subject_id, "This account sends messages too fast.")
     fields = await json_body(request)
     texts = []
     for name, longest in (("client_id", CLIENT_ID_MAX), ("body", BODY_MAX)):

@@ -356,6 +356,26 @@ async def test_a_session_is_handed_over_with_everybody_told(market: Market) -> N
     assert offers.json()["offers"] == [], "both had it"
 
 
+async def test_whoever_asks_too_often_is_refused_whichever_way_it_asks(market: Market) -> None:
+    served = await market.system.instance()
+    one, other, patient = await market.system.accounts(3, "customer")
+    _, phone = await market.mitra(served, max_sessions=2)
+
+    async def ask(who: Account, path: str) -> httpx.Response:
+        return await market.system.ask(served, who, "POST", path, headers={"Idempotency-Key": "the same"})
+
+    for customer in (one, other):
+        session = await market.won(served, customer, phone, status="active")
+        ways = ["/api/pairings", f"/api/sessions/{session['id']}/reroute"]
+        first, second = ways if customer is one else reversed(ways)
+        statuses = [(await ask(customer, first)).status_code for _ in range(15)]
+        assert (statuses[0], statuses[-1]) == (201, 429)
+        for path in (first, second):
+            refused = await ask(customer, path)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3")
+    assert (await ask(patient, "/api/pairings")).status_code == 201
+
+
 async def test_a_search_for_a_session_that_ends_is_over(market: Market) -> None:
     first, second = await two(market)
     _, old = await market.mitra(first)
