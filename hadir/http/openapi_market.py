@@ -117,7 +117,7 @@ MARKET = (
         "A pairing; with `wait` as soon as it is decided",
         THE_PAIRING,
         roles=CUSTOMER,
-        refuses=(404, 422, 429),
+        refuses=(404, 422),
         parameters=(ID, WAIT),
     ),
     Operation(

@@ -334,18 +334,28 @@ async def test_whoever_may_no_longer_be_there_no_longer_reads_its_state(database
         assert (refused.status_code, refused.json()["code"]) == (403, "deactivated")
 
 
-async def test_only_a_few_requests_may_wait_for_one_mitra(database: str, valkey: EmbeddedValkey) -> None:
+async def test_of_too_many_requests_that_wait_for_one_account_the_oldest_gives_way(
+    database: str, valkey: EmbeddedValkey
+) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance()
         assert served.node is not None
         mitra = await system.account()
         url = f"{served.url}/api/mitra/state?wait=20"
-        waiting = [asyncio.create_task(system.http.get(url, headers=mitra.bearer)) for _ in range(6)]
-        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=5)
-        await eventually(lambda: sum(task.done() for task in waiting) == 2)
-        assert {task.result().status_code for task in waiting if task.done()} == {429}
+        held = served.node.waiters._waiting
+        waiting: list[asyncio.Task[httpx.Response]] = []
+
+        def only_four_wait() -> bool:
+            done = sum(task.done() for task in waiting)
+            return done == max(0, len(waiting) - 4) and len(held.get(mitra.id, ())) == len(waiting) - done
+
+        for _ in range(6):
+            waiting.append(asyncio.create_task(system.http.get(url, headers=mitra.bearer, timeout=30)))
+            await eventually(only_four_wait)
+        assert [task.done() for task in waiting] == [True] * 2 + [False] * 4
+        assert {task.result().json()["online"] for task in waiting[:2]} == {False}, "they are told what is known"
         await post(system, f"{served.url}/api/mitra/status/online", mitra)
-        await asyncio.wait(waiting, timeout=5)
-        assert sorted(task.result().status_code for task in waiting) == [200] * 4 + [429] * 2
-        assert done
-        assert pending
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        assert {answer.status_code for answer in answers} == {200}
+        assert [answer.json()["online"] for answer in answers] == [False] * 2 + [True] * 4
+        assert not held
