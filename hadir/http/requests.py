@@ -25,6 +25,12 @@ def json_response(fields: Any, status: int = 200, *, cache: str = "no-store") ->
     return Response(orjson.dumps(fields, option=orjson.OPT_UTC_Z), status, {"cache-control": cache}, "application/json")
 
 
+def none_match(request: Request) -> set[str]:
+    """The ETags of `If-None-Match` (or `*`) as they compare: weakly, RFC 9110 13.1.2."""
+    listed = ",".join(request.headers.getlist("if-none-match")).split(",")
+    return {tag.strip().removeprefix("W/") for tag in listed} - {""}
+
+
 async def json_body(request: Request) -> dict[str, Any]:
     """The body as a JSON object, an absent one as an empty object. Raises `Refused` (413, 415, 422)."""
     body = await _limited_body(request)

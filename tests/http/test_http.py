@@ -27,10 +27,16 @@ async def test_the_beacon_says_its_truth_and_its_age(database: str, valkey: Embe
         assert (body["available"], body["online"], body["max_age_s"], body["state"]) == (0, 0, 5, "live")
         assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["cache-control"] in ("public, max-age=4", "public, max-age=3")
-        again = await system.http.get(f"{served.url}/api/beacon", headers={"If-None-Match": answer.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
+        for known in known_as(answer.headers["etag"]):
+            again = await system.http.get(f"{served.url}/api/beacon", headers={"If-None-Match": known})
+            assert (again.status_code, again.content) == (304, b"")
         other = await system.instance(BEACON_CACHE_SECONDS="5")
         assert (await system.http.get(f"{other.url}/api/beacon")).json() == body, "one count for the whole cluster"
+
+
+def known_as(etag: str) -> list[str]:
+    """The ways in which a client may say that it knows an answer."""
+    return [etag, f"W/{etag}", f'"another", W/{etag}', "*"]
 
 
 async def test_the_beacon_is_rebuilt_from_postgres_then_stale_then_unavailable(
@@ -332,6 +338,27 @@ async def test_whoever_may_no_longer_be_there_no_longer_reads_its_state(database
         await system.sql.execute("UPDATE mitra_presence SET is_active = false WHERE mitra_id = $1", other.id)
         refused = await system.http.get(url, headers=other.bearer)
         assert (refused.status_code, refused.json()["code"]) == (403, "deactivated")
+
+
+async def test_what_a_client_says_it_knows_is_compared_as_etags_are(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        assert served.node is not None
+        mitra = await system.account()
+        url, held = f"{served.url}/api/mitra/state?wait=20", served.node.waiters._waiting
+        etag = (await system.http.get(f"{served.url}/api/mitra/state", headers=mitra.bearer)).headers["etag"]
+
+        def ask(known: str) -> asyncio.Task[httpx.Response]:
+            headers = mitra.bearer | {"If-None-Match": known}
+            return asyncio.create_task(system.http.get(url, headers=headers, timeout=30))
+
+        waiting = [ask(known) for known in known_as(etag)]
+        await eventually(lambda: len(held.get(mitra.id, ())) == len(waiting))
+        await post(system, f"{served.url}/api/mitra/status/online", mitra)
+        for answer in await asyncio.wait_for(asyncio.gather(*waiting), 5):
+            assert answer.json()["online"] is True
+        for known in known_as(etag)[:-1]:
+            assert (await asyncio.wait_for(ask(known), 5)).json()["online"] is True, "it is another: no wait"
 
 
 async def test_of_too_many_requests_that_wait_for_one_account_the_oldest_gives_way(
