@@ -79,10 +79,11 @@ async def state(request: Request) -> Response:
         nonlocal told
         row, told = await _row(node, login), Told(login.subject_id)
         told.hear(await node.work.submit("mitra", told))
-        offers = told.offers.values() if row.wants_online else ()
+        if not row.wants_online:
+            told.withhold_offers()
         fields = _standing(row) | {
             "wants_online": row.wants_online,
-            "offers": [*offers],
+            "offers": [*told.offers.values()],
             "sessions": [*told.sessions.values()],
             "config": node.app_config.public(),
         }

@@ -169,6 +169,36 @@ async def test_who_does_not_want_any_gets_no_offers_until_it_does(market: Market
     assert {offer["pairing_id"] for offer in state.json()["offers"]} == {pairing["id"], later["id"]}
 
 
+async def test_an_offer_that_is_not_shown_is_not_marked_as_delivered(market: Market) -> None:
+    served = await market.system.instance()
+    off, on = await market.system.accounts(2)
+    for mitra in (off, on):
+        await market.system.ask(served, mitra, "POST", "/api/mitra/status/online")
+    await market.queued(off, on)
+    pairing = await market.system.pair(served, await market.system.account("customer"))
+
+    async def marks() -> dict[str, Any]:
+        asked = "SELECT mitra_id::text, delivered_at FROM pairing_offers WHERE pairing_id = $1"
+        return {each["mitra_id"]: each["delivered_at"] for each in await market.system.sql.fetch(asked, pairing["id"])}
+
+    async def state(mitra: Account) -> list[Any]:
+        answer = await market.system.ask(served, mitra, "GET", "/api/mitra/state")
+        return list(answer.json()["offers"])
+
+    async def is_marked(mitra: Account) -> bool:
+        return (await marks())[mitra.id] is not None
+
+    await eventually(lambda: _both(marks))
+    await market.system.ask(served, off, "POST", "/api/mitra/status/offline")
+    assert await state(off) == []
+    assert len(await state(on)) == 1
+    await eventually(lambda: is_marked(on))  # marks are stored in their order
+    assert not await is_marked(off)
+    await market.system.ask(served, off, "POST", "/api/mitra/status/online")
+    assert len(await state(off)) == 1
+    await eventually(lambda: is_marked(off))
+
+
 async def test_who_accepts_over_http_hears_of_it_on_its_socket(market: Market) -> None:
     first, second = await two(market)
     mitra, phone = await market.mitra(first)
@@ -459,6 +489,10 @@ async def queue_is(market: Market, ids: list[str]) -> bool:
 async def wave_of(market: Market, pairing_id: str, number: int) -> bool:
     wave = await market.system.sql.fetchval("SELECT wave FROM pairings WHERE id = $1", pairing_id)
     return bool(wave >= number)
+
+
+async def _both(marks: Any) -> bool:
+    return len(await marks()) == 2
 
 
 async def _if(read: Any, name: str) -> dict[str, Any] | None:
