@@ -13,7 +13,7 @@ from hadir.http import sessions as public
 from hadir.http.auth import acted, operator, reader
 from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
 from hadir.http.pairings import shown
-from hadir.http.requests import json_body, json_response, node_of, path_id, whole
+from hadir.http.requests import json_body, json_response, node_of, optional_whole, path_id, whole
 from hadir.realtime.pairing import PairingStatus
 from hadir.realtime.pairings import unknown_pairing
 from hadir.realtime.payment import RUPIAH_MAX
@@ -107,8 +107,8 @@ async def paid(request: Request) -> Response:
     """A payment outside of the provider: of the session, or of its extension `extension`."""
     node, who = node_of(request), await operator(node_of(request), request)
     fields = await json_body(request)
-    extension = _optional_whole(fields, "extension", EXTENSION_MAX) or 0
-    amount, session_id = _optional_whole(fields, "amount", RUPIAH_MAX), path_id(request, "id")
+    extension = optional_whole(fields, "extension", EXTENSION_MAX) or 0
+    amount, session_id = optional_whole(fields, "amount", RUPIAH_MAX), path_id(request, "id")
     await node.market.payments.mark_paid(session_id, extension, amount, who.subject_id)
     acted(who, "paid", session_id)
     return json_response(await node.market.sessions.read(session_id))
@@ -141,12 +141,3 @@ def _filter(request: Request, name: str, condition: str, values: Any) -> tuple[s
     if asked not in list(values):
         raise Refused(422, "bad_field", f"{name} must be one of {', '.join(values)}.", field=name)
     return condition, [asked]
-
-
-def _optional_whole(fields: dict[str, Any], name: str, most: int) -> int | None:
-    value = fields.get(name)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 5.0 is the integer 5 in JSON
-    if value is None or (type(value) is int and 0 <= value <= most):
-        return value
-    raise Refused(422, "bad_field", f"{name} must be a whole number from 0 to {most}.", field=name)

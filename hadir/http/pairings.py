@@ -30,9 +30,7 @@ async def create(request: Request, *, asks: Pace) -> Response:
     if not 0 < len(key) <= TEXT_MAX:
         why = f"The header Idempotency-Key must be a text of 1 to {TEXT_MAX} characters."
         raise Refused(422, "bad_field", why, field="Idempotency-Key")
-    note = optional_text(await json_body(request), "note", longest=NOTE_MAX) or ""
-    if "\0" in note:
-        raise Refused(422, "bad_field", "note must be a text without NUL.", field="note")
+    note = optional_text(await json_body(request), "note", NOTE_MAX) or ""
     return json_response(await shown(node, await node.market.pairings.create(login.subject_id, key, note)), 201)
 
 

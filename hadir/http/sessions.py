@@ -6,13 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir.db.queries import sql
-from hadir.errors import Refused
 from hadir.http.pace import Pace
 from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
 from hadir.http.pairings import TOO_OFTEN, shown
 from hadir.http.parties import party
-from hadir.http.requests import json_body, json_response, path_id, whole
-from hadir.realtime.messages import fits
+from hadir.http.requests import json_body, json_response, path_id, text, whole
 from hadir.realtime.node import Node
 from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX
 from hadir.realtime.work import session_of
@@ -85,11 +83,6 @@ async def _read(request: Request) -> Response:
 async def _send(request: Request, says: Pace) -> Response:
     node, login = await party(request, *SIDES)
     says.take(login.subject_id, "This account sends messages too fast.")
-    fields = await json_body(request)
-    texts = []
-    for name, longest in (("client_id", CLIENT_ID_MAX), ("body", BODY_MAX)):
-        value = fields.get(name)
-        if not isinstance(value, str) or not fits(value, longest):
-            raise Refused(422, "bad_field", f"{name} must be a text of 1 to {longest} characters.", field=name)
-        texts.append(value)
-    return json_response(await node.market.sessions.send(path_id(request, "id"), login.subject_id, *texts), 201)
+    fields, session_id = await json_body(request), path_id(request, "id")
+    client_id, body = text(fields, "client_id", CLIENT_ID_MAX), text(fields, "body", BODY_MAX)
+    return json_response(await node.market.sessions.send(session_id, login.subject_id, client_id, body), 201)

@@ -267,6 +267,7 @@ BAD_REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", "/api/mitra/status/offline", {"content": b"{", "headers": {"content-type": "application/json"}}, 422),
     ("POST", "/api/mitra/status/offline", {"json": [1]}, 422),
     ("POST", "/api/mitra/status/offline", {"json": {"connection_id": 5}}, 422),
+    ("POST", "/api/mitra/status/offline", {"json": {"connection_id": "a\0b"}}, 422),
 ]
 
 
