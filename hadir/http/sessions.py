@@ -7,11 +7,10 @@ from starlette.responses import Response
 
 from hadir.db.queries import sql
 from hadir.http.pace import Pace
-from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
+from hadir.http.pages import LIMIT, LIMIT_MAX, NEWEST, page
 from hadir.http.pairings import TOO_OFTEN, shown
 from hadir.http.parties import party
 from hadir.http.requests import json_body, json_response, path_id, text, whole
-from hadir.realtime.node import Node
 from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX
 from hadir.realtime.work import session_of
 
@@ -23,19 +22,13 @@ WHOSE = {role: f"s.{role}_id = $4::uuid" for role in SIDES}
 
 async def sessions(request: Request) -> Response:
     """A page of one's own sessions, newest first."""
-    node, login = await party(request, *SIDES)
-    return await page(request, node, WHOSE[login.role], login.subject_id)
+    _, login = await party(request, *SIDES)
+    return await listed(request, WHOSE[login.role], login.subject_id)
 
 
-async def page(request: Request, node: Node, condition: str, *args: str) -> Response:
-    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
-    after = cursor(request, ("created_at", "id"))
-    before = (time_of(after["created_at"]), after["id"]) if after else (LATEST, LAST_ID)
-    statement = sql("sessions_page").replace("{whose}", condition)
-    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
-    found, following = records[:limit], None
-    if len(records) > limit:
-        following = pack({"created_at": found[-1]["created_at"].isoformat(), "id": found[-1]["id"]})
+async def listed(request: Request, condition: str, *args: str) -> Response:
+    """A page of the sessions of a condition."""
+    found, following = await page(request, sql("sessions_page").replace("{whose}", condition), NEWEST, *args)
     return json_response({"sessions": [session_of(record) for record in found], "next": following})
 
 
