@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from http import HTTPStatus
 
 from starlette.applications import Starlette
@@ -28,7 +29,9 @@ from hadir.http import (
     webhooks,
 )
 from hadir.http.openapi_table import INTERNAL, PUBLIC
+from hadir.http.pace import Pace
 from hadir.http.sockets import customer_socket, dashboard_socket, door_of, mitra_socket
+from hadir.realtime.dialogue import FRAMES_BURST, FRAMES_PER_S
 from hadir.realtime.node import Node
 
 HEALTH = [
@@ -42,6 +45,8 @@ HEALTH = [
 def public(node: Node) -> Starlette:
     """What apps and customers reach."""
     door = door_of(node)
+    asks = Pace(pairings.ASK_EVERY_S, pairings.ASKS_BURST)
+    says = Pace(1 / FRAMES_PER_S, FRAMES_BURST)
     routes = [
         *HEALTH,
         Route("/openapi.json", openapi.served(PUBLIC)),
@@ -52,14 +57,14 @@ def public(node: Node) -> Starlette:
         Route("/api/mitra/state", mitra_status.state),
         Route("/api/mitra/offers/{pairing_id}/accept", pairings.accept, methods=["POST"]),
         Route("/api/mitra/offers/{pairing_id}/decline", pairings.decline, methods=["POST"]),
-        Route("/api/pairings", pairings.creator(), methods=["POST"]),
+        Route("/api/pairings", partial(pairings.create, asks=asks), methods=["POST"]),
         Route("/api/pairings/{id}", pairings.pairing, methods=["GET", "DELETE"]),
         Route("/api/sessions", sessions.sessions),
         Route("/api/sessions/{id}", sessions.session),
         Route("/api/sessions/{id}/end", sessions.end, methods=["POST"]),
         Route("/api/sessions/{id}/extend", sessions.extend, methods=["POST"]),
-        Route("/api/sessions/{id}/reroute", sessions.reroute, methods=["POST"]),
-        Route("/api/sessions/{id}/messages", sessions.messages, methods=["GET", "POST"]),
+        Route("/api/sessions/{id}/reroute", partial(sessions.reroute, asks=asks), methods=["POST"]),
+        Route("/api/sessions/{id}/messages", partial(sessions.messages, says=says), methods=["GET", "POST"]),
         Route("/webhooks/xendit", webhooks.xendit, methods=["POST"]),
         WebSocketRoute("/ws/mitra", mitra_socket(node, door)),
         WebSocketRoute("/ws/customer", customer_socket(node, door)),

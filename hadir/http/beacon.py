@@ -11,7 +11,7 @@ from starlette.responses import Response
 from hadir import metrics
 from hadir.errors import StoreUnavailable
 from hadir.http import problems
-from hadir.http.requests import node_of
+from hadir.http.requests import node_of, none_match
 from hadir.realtime.availability import Beacon
 
 ANY_ORIGIN = {"access-control-allow-origin": "*"}
@@ -28,7 +28,7 @@ async def beacon(request: Request) -> Response:
     metrics.BEACON_ANSWERS.labels(answer.state).inc()
     etag = f'"{hashlib.blake2b(answer.body, digest_size=8).hexdigest()}"'
     headers = {"cache-control": f"public, max-age={max_age(answer, time.monotonic())}", "etag": etag, **ANY_ORIGIN}
-    if {etag, "*"} & {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}:
+    if {etag, "*"} & none_match(request):
         return Response(status_code=304, headers=headers)
     return Response(answer.body, headers=headers, media_type="application/json")
 

@@ -11,9 +11,9 @@ from hadir.db.queries import sql
 from hadir.errors import Refused
 from hadir.http import sessions as public
 from hadir.http.auth import acted, operator, reader
-from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
+from hadir.http.pages import LATEST, NEWEST, Position, page
 from hadir.http.pairings import shown
-from hadir.http.requests import json_body, json_response, node_of, path_id, whole
+from hadir.http.requests import json_body, json_response, node_of, optional_whole, path_id
 from hadir.realtime.pairing import PairingStatus
 from hadir.realtime.pairings import unknown_pairing
 from hadir.realtime.payment import RUPIAH_MAX
@@ -36,7 +36,7 @@ PAYMENT_FIELDS = (
     "changed_at",
 )
 EXTENSION_MAX = 9_999
-LAST_TEXT = chr(0x10FFFF)
+LAST_CHANGED: Position = {"changed_at": LATEST, "invoice_id": chr(0x10FFFF)}
 
 
 async def pairings(request: Request) -> Response:
@@ -44,13 +44,8 @@ async def pairings(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
     condition, args = _filter(request, "status", "p.status = $4", PairingStatus)
-    limit, after = whole(request, "limit", LIMIT, 1, LIMIT_MAX), cursor(request, ("created_at", "id"))
-    before = (time_of(after["created_at"]), after["id"]) if after else (LATEST, LAST_ID)
     statement = sql("pairings_page").replace("{status}", condition)
-    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
-    found, following = records[:limit], None
-    if len(records) > limit:
-        following = pack({"created_at": found[-1]["created_at"].isoformat(), "id": found[-1]["id"]})
+    found, following = await page(request, statement, NEWEST, *args)
     return json_response({"pairings": [pairing_of(record) for record in found], "next": following})
 
 
@@ -72,7 +67,7 @@ async def sessions(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
     condition, args = _filter(request, "status", "s.status = $4", SessionStatus)
-    return await public.page(request, node, condition, *args)
+    return await public.listed(request, condition, *args)
 
 
 async def session(request: Request) -> Response:
@@ -107,8 +102,8 @@ async def paid(request: Request) -> Response:
     """A payment outside of the provider: of the session, or of its extension `extension`."""
     node, who = node_of(request), await operator(node_of(request), request)
     fields = await json_body(request)
-    extension = _optional_whole(fields, "extension", EXTENSION_MAX) or 0
-    amount, session_id = _optional_whole(fields, "amount", RUPIAH_MAX), path_id(request, "id")
+    extension = optional_whole(fields, "extension", EXTENSION_MAX) or 0
+    amount, session_id = optional_whole(fields, "amount", RUPIAH_MAX), path_id(request, "id")
     await node.market.payments.mark_paid(session_id, extension, amount, who.subject_id)
     acted(who, "paid", session_id)
     return json_response(await node.market.sessions.read(session_id))
@@ -119,13 +114,8 @@ async def payments(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
     condition, args = _filter(request, "state", "state = $4", PAYMENT_STATES)
-    limit, after = whole(request, "limit", LIMIT, 1, LIMIT_MAX), cursor(request, ("changed_at", "invoice_id"))
-    before = (time_of(after["changed_at"]), after["invoice_id"]) if after else (LATEST, LAST_TEXT)
     statement = sql("payments_page").replace("{state}", condition)
-    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
-    found, following = records[:limit], None
-    if len(records) > limit:
-        following = pack({"changed_at": found[-1]["changed_at"].isoformat(), "invoice_id": found[-1]["invoice_id"]})
+    found, following = await page(request, statement, LAST_CHANGED, *args)
     return json_response({"payments": [_payment(record) for record in found], "next": following})
 
 
@@ -141,12 +131,3 @@ def _filter(request: Request, name: str, condition: str, values: Any) -> tuple[s
     if asked not in list(values):
         raise Refused(422, "bad_field", f"{name} must be one of {', '.join(values)}.", field=name)
     return condition, [asked]
-
-
-def _optional_whole(fields: dict[str, Any], name: str, most: int) -> int | None:
-    value = fields.get(name)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 5.0 is the integer 5 in JSON
-    if value is None or (type(value) is int and 0 <= value <= most):
-        return value
-    raise Refused(422, "bad_field", f"{name} must be a whole number from 0 to {most}.", field=name)

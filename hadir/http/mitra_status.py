@@ -13,7 +13,7 @@ from hadir import metrics
 from hadir.errors import Refused, ValkeyUnavailable
 from hadir.http.auth import bearer_of, check_session, require_role
 from hadir.http.parties import read_until, wait_of
-from hadir.http.requests import json_body, json_response, node_of, optional_text
+from hadir.http.requests import json_body, json_response, node_of, none_match, optional_text
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.mirror import Beat
 from hadir.realtime.node import Node
@@ -72,17 +72,18 @@ async def offline(request: Request) -> Response:
 async def state(request: Request) -> Response:
     """The truth now; with `wait` as soon as it is another, than now or than that of `If-None-Match`."""
     login, node = _login(request), node_of(request)
-    wait_s, known = wait_of(request), request.headers.get("if-none-match")
+    wait_s, known = wait_of(request), none_match(request)
     told = Told(login.subject_id)
 
     async def read() -> tuple[bytes, str]:
         nonlocal told
         row, told = await _row(node, login), Told(login.subject_id)
         told.hear(await node.work.submit("mitra", told))
-        offers = told.offers.values() if row.wants_online else ()
+        if not row.wants_online:
+            told.withhold_offers()
         fields = _standing(row) | {
             "wants_online": row.wants_online,
-            "offers": [*offers],
+            "offers": [*told.offers.values()],
             "sessions": [*told.sessions.values()],
             "config": node.app_config.public(),
         }
@@ -91,8 +92,9 @@ async def state(request: Request) -> Response:
 
     def is_news(found: tuple[bytes, str]) -> bool:
         nonlocal known
-        known = known or found[1]
-        return found[1] != known
+        if not known or "*" in known:
+            known = {found[1]}
+        return found[1] not in known
 
     body, etag = await read_until(node, login.subject_id, wait_s, read, is_news)
     node.market.delivered(login.subject_id, told.offers)

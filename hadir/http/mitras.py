@@ -16,7 +16,7 @@ from starlette.responses import Response
 from hadir.db.queries import sql
 from hadir.errors import Refused, ValkeyUnavailable
 from hadir.http.auth import reader
-from hadir.http.pages import LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
+from hadir.http.pages import LATEST, LIMIT, LIMIT_MAX, Position, cursor, cut, page
 from hadir.http.requests import json_response, node_of, path_id, whole
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.node import Node
@@ -38,6 +38,8 @@ STATES: Mapping[str, str] = {
 """The state filters, as conditions on `mitra_presence p`."""
 ANY = "true"
 MAX_ID = 2**128 - 1
+FIRST_NAMED: Position = {"name_key": "", "mitra_id": presence_rows.FIRST_ID}
+LAST_LINE: Position = {"at": LATEST, "recorded_at": LATEST}
 
 
 async def mitras(request: Request) -> Response:
@@ -45,22 +47,16 @@ async def mitras(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
     search, condition = _search(request), _condition(request)
-    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
     if search and not _is_id(search):
-        before = cursor(request, ("name_key", "mitra_id"))
-        after = [before["name_key"], before["mitra_id"]] if before else ["", presence_rows.FIRST_ID]
-        records = await node.postgres.fetch(by_name(condition), search, *after, limit + 1)
-        position = ["name_key", "mitra_id"]
+        found, following = await page(request, by_name(condition), FIRST_NAMED, first=(search,))
     else:
-        before = cursor(request, ("mitra_id",))
+        limit, before = whole(request, "limit", LIMIT, 1, LIMIT_MAX), cursor(request, ("mitra_id",))
         first, last = _id_range(search)
-        after_id = UUID(before["mitra_id"]).int if before else -1
+        after_id = UUID(str(before["mitra_id"])).int if before else -1
         first_id = str(UUID(int=min(max(first.int, after_id + 1), MAX_ID)))
         records = await node.postgres.fetch(by_id(condition), first_id, str(last), limit + 1)
-        position = ["mitra_id"]
-    page = records[:limit]
-    following = pack({name: page[-1][name] for name in position}) if len(records) > limit else None
-    return json_response({"mitras": await listed(node, page), "next": following})
+        found, following = cut(records, limit, ("mitra_id",))
+    return json_response({"mitras": await listed(node, found), "next": following})
 
 
 def by_id(condition: str) -> str:
@@ -104,16 +100,10 @@ async def history(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
     mitra_id = path_id(request, "id")
-    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
-    after = cursor(request, ("at", "recorded_at"))
-    before = [time_of(after[name]) for name in ("at", "recorded_at")] if after else [LATEST, LATEST]
-    records = await node.postgres.fetch(sql("mitra_history"), mitra_id, *before, limit + 1)
-    if not records and not (await presence_rows.read(node.postgres, [mitra_id])).rows:
+    found, following = await page(request, sql("mitra_history"), LAST_LINE, first=(mitra_id,))
+    if not found and not (await presence_rows.read(node.postgres, [mitra_id])).rows:
         raise unknown_mitra()
-    page, following = records[:limit], None
-    if len(records) > limit:
-        following = pack({name: page[-1][name].isoformat() for name in ("at", "recorded_at")})
-    return json_response({"changes": [dict(record) for record in page], "next": following})
+    return json_response({"changes": [dict(record) for record in found], "next": following})
 
 
 async def available(request: Request) -> Response:

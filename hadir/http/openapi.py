@@ -36,7 +36,7 @@ REFUSALS: Mapping[int, tuple[str, str, Mapping[str, Schema]]] = {
     401: (
         "Unauthorized",
         "The token is missing, wrong, expired, or of a login that is revoked.",
-        {"WWW-Authenticate": {"const": "Bearer"}},
+        {"WWW-Authenticate": {"enum": ["Bearer", "X-Callback-Token"]}},
     ),
     403: ("Forbidden", "The token is of another role, or of somebody who is unknown or deactivated.", {}),
     404: ("NotFound", "There is none of this id or name.", {}),

@@ -79,7 +79,8 @@ def only(name: str, values: Schema) -> dict[str, Any]:
 
 def of_session(on: str, action: str, summary: str, answer: Answer, roles: tuple[str, ...], **more: Any) -> Operation:
     path = f"{'/api/internal' if on == INTERNAL else '/api'}/sessions/{{id}}/{action}"
-    return act(on, path, summary, answer, roles=roles, refuses=(404, 409), parameters=(ID,), **more)
+    refuses = (404, 409, *more.pop("refuses", ()))
+    return act(on, path, summary, answer, roles=roles, refuses=refuses, parameters=(ID,), **more)
 
 
 MARKET = (
@@ -116,7 +117,7 @@ MARKET = (
         "A pairing; with `wait` as soon as it is decided",
         THE_PAIRING,
         roles=CUSTOMER,
-        refuses=(404, 422, 429),
+        refuses=(404, 422),
         parameters=(ID, WAIT),
     ),
     Operation(
@@ -147,7 +148,15 @@ MARKET = (
         TO_PAY,
         CUSTOMER,
     ),
-    of_session(PUBLIC, "reroute", "Searches another mitra for a session that goes on", SEARCHING, CUSTOMER, status=201),
+    of_session(
+        PUBLIC,
+        "reroute",
+        "Searches another mitra for a session that goes on",
+        SEARCHING,
+        CUSTOMER,
+        status=201,
+        refuses=(429,),
+    ),
     get(
         (PUBLIC,),
         "/api/sessions/{id}/messages",
@@ -164,6 +173,7 @@ MARKET = (
         json("The message", "Message"),
         SIDES,
         status=201,
+        refuses=(429,),
         body=record({"client_id": CLIENT_ID, "body": BODY}, takes_more=True),
         body_required=True,
     ),

@@ -92,7 +92,7 @@ PRESENCE = (
         "All that an app needs to know; with `wait` as soon as it is another, than now or than that of `If-None-Match`",
         json("The state", "MitraState", NO_STORE | ETAG),
         roles=MITRA,
-        refuses=(422, 429),
+        refuses=(422,),
         parameters=(WAIT, IF_NONE_MATCH),
     ),
     get(

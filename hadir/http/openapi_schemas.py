@@ -51,13 +51,13 @@ def ref(name: str, kind: Literal["schemas", "responses"] = "schemas") -> Schema:
 
 
 TEXT: Schema = {"type": "string"}
-SHORT_TEXT: Schema = {"type": "string", "maxLength": TEXT_MAX}
 BOOLEAN: Schema = {"type": "boolean"}
 NUMBER: Schema = {"type": "number", "minimum": 0}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 TIME: Schema = {"type": "string", "format": "date-time"}
 UUID: Schema = {"type": "string", "format": "uuid"}
 WITHOUT_NUL = {"pattern": "^[^\\u0000]*$"}
+SHORT_TEXT: Schema = {"type": "string", "maxLength": TEXT_MAX, **WITHOUT_NUL}
 NOTE: Schema = {"type": "string", "maxLength": NOTE_MAX, **WITHOUT_NUL}
 CLIENT_ID: Schema = {"type": "string", "minLength": 1, "maxLength": CLIENT_ID_MAX, **WITHOUT_NUL}
 BODY: Schema = {"type": "string", "minLength": 1, "maxLength": BODY_MAX, **WITHOUT_NUL}

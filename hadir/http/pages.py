@@ -3,62 +3,84 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
+import asyncpg
 import orjson
 from starlette.requests import Request
 
 from hadir.errors import Refused
+from hadir.http.requests import node_of, whole
 from hadir.realtime.messages import is_uuid
 
 LIMIT_MAX = 200
 LIMIT = 50
+Position = Mapping[str, str | datetime]
+"""The columns that order a list, as they are in one of its rows."""
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+NEWEST: Position = {"created_at": LATEST, "id": LAST_ID}
 
 
-def pack(position: Mapping[str, str]) -> str:
+async def page(
+    request: Request, statement: str, start: Position, *args: str, first: Sequence[str] = ()
+) -> tuple[list[asyncpg.Record], str | None]:
+    """What follows the query's `cursor` (without one: `start`, which is before every row), and the next cursor.
+
+    The statement's arguments: `first`, the position, how many rows, `args`. Raises `Refused` (422).
+    """
+    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+    after = cursor(request, start) or start
+    records = await node_of(request).postgres.fetch(statement, *first, *after.values(), limit + 1, *args)
+    return cut(records, limit, start)
+
+
+def cut(records: list[asyncpg.Record], limit: int, columns: Iterable[str]) -> tuple[list[asyncpg.Record], str | None]:
+    """The rows of a page out of one more than it may have, and the cursor of the next; None: there is none."""
+    found = records[:limit]
+    return found, pack({name: found[-1][name] for name in columns}) if len(records) > limit else None
+
+
+def pack(position: Position) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
-def cursor(request: Request, fields: Sequence[str]) -> dict[str, str] | None:
+def cursor(request: Request, columns: Iterable[str]) -> dict[str, str | datetime] | None:
     """The position that `next` gave. Raises `Refused` (422) for anything else."""
     packed = request.query_params.get("cursor")
     if packed is None:
         return None
     try:
         position = orjson.loads(base64.b64decode(packed + "=" * (-len(packed) % 4), altchars="-_", validate=True))
-        fits = list(position) == list(fields) and all(isinstance(value, str) for value in position.values())
+        fits = list(position) == list(columns) and all(isinstance(value, str) for value in position.values())
         if not fits or "\0" in "".join(position.values()):
             raise ValueError(position)
-        for name, value in position.items():
-            CHECKS[name](value)
+        return {name: PARSERS[name](value) for name, value in position.items()}
     except (ValueError, TypeError, AttributeError, OverflowError):
         raise Refused(422, "bad_cursor", "cursor must be what `next` of this list said.", field="cursor") from None
-    return dict(position)
 
 
-def time_of(text: str) -> datetime:
-    """A time of a cursor. Raises ValueError."""
+def _time(text: str) -> datetime:
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         raise ValueError(text)
     return when.astimezone(UTC)
 
 
-def _uuid(text: str) -> None:
+def _uuid(text: str) -> str:
     if not is_uuid(text):
         raise ValueError(text)
+    return text
 
 
-CHECKS: Mapping[str, Callable[[str], object]] = {
+PARSERS: Mapping[str, Callable[[str], str | datetime]] = {
     "name_key": str,
     "mitra_id": _uuid,
     "id": _uuid,
     "invoice_id": str,
-    "at": time_of,
-    "recorded_at": time_of,
-    "created_at": time_of,
-    "changed_at": time_of,
+    "at": _time,
+    "recorded_at": _time,
+    "created_at": _time,
+    "changed_at": _time,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -14,37 +13,24 @@ from hadir.http.parties import party, read_until, wait_of
 from hadir.http.requests import TEXT_MAX, json_body, json_response, optional_text, path_id
 from hadir.realtime.node import Node
 from hadir.realtime.pairing import NOTE_MAX, Pairing
-from hadir.realtime.peer import Login
 from hadir.realtime.told import fields_of
 from hadir.realtime.work import read_session
 
 ASK_EVERY_S = 3.0
 ASKS_BURST = 10
 """What one customer may ask of one instance: this often, after a burst. Every pairing rings at a wave of mitras."""
+TOO_OFTEN = "This customer asks for mitras too often."
 
 
-def creator() -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint that asks for pairings, with its own count of who asked."""
-    pace = Pace(ASK_EVERY_S, ASKS_BURST)
-
-    async def create(request: Request) -> Response:
-        node, login = await party(request, "customer")
-        if not pace.allows(login.subject_id):
-            raise Refused(429, "too_many", "This customer asks too often.", retry_after=round(ASK_EVERY_S))
-        return await _create(request, node, login)
-
-    return create
-
-
-async def _create(request: Request, node: Node, login: Login) -> Response:
+async def create(request: Request, *, asks: Pace) -> Response:
     """Begins to search, once for each `Idempotency-Key`."""
+    node, login = await party(request, "customer")
+    asks.take(login.subject_id, TOO_OFTEN)
     key = request.headers.get("idempotency-key", "")
     if not 0 < len(key) <= TEXT_MAX:
         why = f"The header Idempotency-Key must be a text of 1 to {TEXT_MAX} characters."
         raise Refused(422, "bad_field", why, field="Idempotency-Key")
-    note = optional_text(await json_body(request), "note", longest=NOTE_MAX) or ""
-    if "\0" in note:
-        raise Refused(422, "bad_field", "note must be a text without NUL.", field="note")
+    note = optional_text(await json_body(request), "note", NOTE_MAX) or ""
     return json_response(await shown(node, await node.market.pairings.create(login.subject_id, key, note)), 201)
 
 

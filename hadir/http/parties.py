@@ -44,19 +44,19 @@ async def read_until(
 ) -> T:
     """What `read` answers, again after each change that concerns the subject until it is enough or `wait_s` is over.
 
-    Subscribed before it reads: nothing falls between. Raises `Refused` (429), and what `read` raises.
+    Subscribed before it reads: nothing falls between. Raises what `read` raises.
     """
     if wait_s <= 0:
         return await read()
     deadline = time.monotonic() + wait_s
-    with node.waiters.watch(subject_id) as changed:
+    with node.waiters.watch(subject_id) as wait:
         found = await read()
-        while not enough(found) and not node.waiters.closed:
+        while not enough(found) and not wait.over:
             try:
                 async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await changed.wait()
+                    await wait.changed.wait()
             except TimeoutError:
                 break
-            changed.clear()
+            wait.changed.clear()
             found = await read()
         return found

@@ -42,7 +42,7 @@ def headers_of(refusal: Refused) -> dict[str, str]:
     if refusal.retry_after is not None:
         headers["retry-after"] = str(refusal.retry_after)
     if refusal.status == 401:
-        headers["www-authenticate"] = "Bearer"
+        headers["www-authenticate"] = refusal.field or "Bearer"  # the field: a header that is to have another token
     return headers
 
 

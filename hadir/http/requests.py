@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir.errors import Refused
-from hadir.realtime.messages import is_uuid
+from hadir.realtime.messages import fits, is_uuid
 from hadir.realtime.node import Node
 
 BODY_MAX = 64 * 1024
@@ -23,6 +23,12 @@ def node_of(request: Request) -> Node:
 
 def json_response(fields: Any, status: int = 200, *, cache: str = "no-store") -> Response:
     return Response(orjson.dumps(fields, option=orjson.OPT_UTC_Z), status, {"cache-control": cache}, "application/json")
+
+
+def none_match(request: Request) -> set[str]:
+    """The ETags of `If-None-Match` (or `*`) as they compare: weakly, RFC 9110 13.1.2."""
+    listed = ",".join(request.headers.getlist("if-none-match")).split(",")
+    return {tag.strip().removeprefix("W/") for tag in listed} - {""}
 
 
 async def json_body(request: Request) -> dict[str, Any]:
@@ -56,12 +62,31 @@ async def _limited_body(request: Request) -> bytes:
     return b"".join(parts)
 
 
-def optional_text(fields: dict[str, Any], name: str, *, longest: int = TEXT_MAX) -> str | None:
-    """A field that may be absent. Raises `Refused` (422) when it is no text of a sensible length."""
+def text(fields: dict[str, Any], name: str, longest: int) -> str:
+    """A field of the body that must be there and say something. Raises `Refused` (422)."""
     value = fields.get(name)
-    if value is None or (isinstance(value, str) and len(value) <= longest):
+    if isinstance(value, str) and fits(value, longest):
         return value
-    raise Refused(422, "bad_field", f"{name} must be a text of at most {longest} characters.", field=name)
+    raise Refused(422, "bad_field", f"{name} must be a text of 1 to {longest} characters, without NUL.", field=name)
+
+
+def optional_text(fields: dict[str, Any], name: str, longest: int = TEXT_MAX) -> str | None:
+    """A field of the body that may be absent or empty. Raises `Refused` (422)."""
+    value = fields.get(name)
+    if value in (None, "") or (isinstance(value, str) and fits(value, longest)):
+        return value
+    why = f"{name} must be a text of at most {longest} characters, without NUL."
+    raise Refused(422, "bad_field", why, field=name)
+
+
+def optional_whole(fields: dict[str, Any], name: str, most: int) -> int | None:
+    """A field of the body that may be absent: a whole number, not negative. Raises `Refused` (422)."""
+    value = fields.get(name)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 5.0 is the integer 5 in JSON
+    if value is None or (type(value) is int and 0 <= value <= most):
+        return value
+    raise Refused(422, "bad_field", f"{name} must be a whole number from 0 to {most}.", field=name)
 
 
 def whole(request: Request, name: str, default: int, low: int, high: int) -> int:

@@ -6,13 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hadir.db.queries import sql
-from hadir.errors import Refused
-from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, cursor, pack, time_of
-from hadir.http.pairings import shown
+from hadir.http.pace import Pace
+from hadir.http.pages import LIMIT, LIMIT_MAX, NEWEST, page
+from hadir.http.pairings import TOO_OFTEN, shown
 from hadir.http.parties import party
-from hadir.http.requests import json_body, json_response, path_id, whole
-from hadir.realtime.messages import fits
-from hadir.realtime.node import Node
+from hadir.http.requests import json_body, json_response, path_id, text, whole
 from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX
 from hadir.realtime.work import session_of
 
@@ -24,19 +22,13 @@ WHOSE = {role: f"s.{role}_id = $4::uuid" for role in SIDES}
 
 async def sessions(request: Request) -> Response:
     """A page of one's own sessions, newest first."""
-    node, login = await party(request, *SIDES)
-    return await page(request, node, WHOSE[login.role], login.subject_id)
+    _, login = await party(request, *SIDES)
+    return await listed(request, WHOSE[login.role], login.subject_id)
 
 
-async def page(request: Request, node: Node, condition: str, *args: str) -> Response:
-    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
-    after = cursor(request, ("created_at", "id"))
-    before = (time_of(after["created_at"]), after["id"]) if after else (LATEST, LAST_ID)
-    statement = sql("sessions_page").replace("{whose}", condition)
-    records = await node.postgres.fetch(statement, *before, limit + 1, *args)
-    found, following = records[:limit], None
-    if len(records) > limit:
-        following = pack({"created_at": found[-1]["created_at"].isoformat(), "id": found[-1]["id"]})
+async def listed(request: Request, condition: str, *args: str) -> Response:
+    """A page of the sessions of a condition."""
+    found, following = await page(request, sql("sessions_page").replace("{whose}", condition), NEWEST, *args)
     return json_response({"sessions": [session_of(record) for record in found], "next": following})
 
 
@@ -59,17 +51,18 @@ async def extend(request: Request) -> Response:
     return json_response({"external_id": named, "session": found})
 
 
-async def reroute(request: Request) -> Response:
-    """Searches another mitra for a session that goes on."""
+async def reroute(request: Request, *, asks: Pace) -> Response:
+    """Searches another mitra for a session that goes on; it rings at mitras as a new pairing does."""
     node, login = await party(request, "customer")
+    asks.take(login.subject_id, TOO_OFTEN)
     await json_body(request)
     searching = await node.market.pairings.reroute(path_id(request, "id"), login.subject_id)
     return json_response(await shown(node, searching), 201)
 
 
-async def messages(request: Request) -> Response:
+async def messages(request: Request, *, says: Pace) -> Response:
     """One route for both, so that `Allow` names both."""
-    return await (_send if request.method == "POST" else _read)(request)
+    return await (_send(request, says) if request.method == "POST" else _read(request))
 
 
 async def _read(request: Request) -> Response:
@@ -80,13 +73,9 @@ async def _read(request: Request) -> Response:
     return json_response({"messages": found, "more": more})
 
 
-async def _send(request: Request) -> Response:
+async def _send(request: Request, says: Pace) -> Response:
     node, login = await party(request, *SIDES)
-    fields = await json_body(request)
-    texts = []
-    for name, longest in (("client_id", CLIENT_ID_MAX), ("body", BODY_MAX)):
-        value = fields.get(name)
-        if not isinstance(value, str) or not fits(value, longest):
-            raise Refused(422, "bad_field", f"{name} must be a text of 1 to {longest} characters.", field=name)
-        texts.append(value)
-    return json_response(await node.market.sessions.send(path_id(request, "id"), login.subject_id, *texts), 201)
+    says.take(login.subject_id, "This account sends messages too fast.")
+    fields, session_id = await json_body(request), path_id(request, "id")
+    client_id, body = text(fields, "client_id", CLIENT_ID_MAX), text(fields, "body", BODY_MAX)
+    return json_response(await node.market.sessions.send(session_id, login.subject_id, client_id, body), 201)

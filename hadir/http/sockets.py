@@ -53,8 +53,7 @@ class Door:
     def enter(self, subject_id: str, open_now: int) -> None:
         """Raises `Refused` (503) when there are too many, or too many at once; 429 when all are this mitra's."""
         now = time.monotonic()
-        if not self._pace.allows(subject_id):
-            raise Refused(429, "too_many", "This account connects too often.", retry_after=round(CONNECT_EVERY_S))
+        self._pace.take(subject_id, "This account connects too often.")
         if open_now >= self._max:
             raise Refused(503, "full", "This instance holds as many sockets as it may.", retry_after=5)
         self._tokens = min(self._rate, self._tokens + (now - self._at) * self._rate)

@@ -17,8 +17,9 @@ async def xendit(request: Request) -> Response:
     if expected is None:
         raise Refused(404, "not_found", "There is nothing at this path.")
     given = request.headers.get("x-callback-token", "")
-    if not secrets.compare_digest(given.encode(), expected.encode()):
-        raise Refused(401, "bad_token", "The header x-callback-token is not the one that was agreed.")
+    if not secrets.compare_digest(given.encode("latin-1"), expected.encode()):  # the bytes that came, of any text
+        why = "The header X-Callback-Token is not the one that was agreed."
+        raise Refused(401, "bad_token", why, field="X-Callback-Token")
     event = await json_body(request)
     if not event:
         raise Refused(422, "not_an_object", "The body must be the JSON object of an event.")

@@ -6,34 +6,44 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from hadir.errors import Refused
-
 WAITING_MAX = 4
 """Requests that wait for one of them: an app needs one, two while it changes networks."""
+
+
+class Wait:
+    """One request's. `changed` is set by what concerns its subject; once it is `over`, what is known is the answer."""
+
+    __slots__ = ("changed", "over")
+
+    def __init__(self, *, over: bool) -> None:
+        self.changed = asyncio.Event()
+        self.over = over
+
+    def end(self) -> None:
+        self.over = True
+        self.changed.set()
 
 
 class Waiters:
     """Subscribe, then read: whatever changes after the reading sets the event."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = {}
-        self.closed = False
-        """Whether this instance stops: whoever waits answers what is known."""
+        self._waiting: dict[str, list[Wait]] = {}
+        self._closed = False
 
     @contextmanager
-    def watch(self, subject_id: str) -> Iterator[asyncio.Event]:
-        """Raises `Refused` (429) where too many wait for this one already."""
-        event = asyncio.Event()
-        if len(self._waiting.get(subject_id, ())) >= WAITING_MAX:
-            why = f"At most {WAITING_MAX} requests may wait for one mitra or customer."
-            raise Refused(429, "too_many", why, retry_after=1)
-        self._waiting.setdefault(subject_id, set()).add(event)
+    def watch(self, subject_id: str) -> Iterator[Wait]:
+        """Where too many wait for this one already, the oldest gives way: its app may have left without a word."""
+        wait = Wait(over=self._closed)
+        waiting = self._waiting.setdefault(subject_id, [])
+        waiting.append(wait)
+        if len(waiting) > WAITING_MAX:
+            waiting[-1 - WAITING_MAX].end()  # those before it have been ended before
         try:
-            yield event
+            yield wait
         finally:
-            watching = self._waiting[subject_id]
-            watching.discard(event)
-            if not watching:
+            waiting.remove(wait)
+            if not waiting:
                 del self._waiting[subject_id]
 
     def of(self, subject_ids: Iterable[str]) -> list[str]:
@@ -41,11 +51,12 @@ class Waiters:
         return [subject_id for subject_id in subject_ids if subject_id in self._waiting]
 
     def wake_all(self) -> None:
-        """Nobody is to wait any longer."""
-        self.closed = True
-        for subject_id in self._waiting:
-            self.wake(subject_id)
+        """This instance stops: nobody is to wait any longer."""
+        self._closed = True
+        for waiting in self._waiting.values():
+            for wait in waiting:
+                wait.end()
 
     def wake(self, subject_id: str) -> None:
-        for event in self._waiting.get(subject_id, ()):
-            event.set()
+        for wait in self._waiting.get(subject_id, ()):
+            wait.changed.set()

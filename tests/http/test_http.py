@@ -27,10 +27,16 @@ async def test_the_beacon_says_its_truth_and_its_age(database: str, valkey: Embe
         assert (body["available"], body["online"], body["max_age_s"], body["state"]) == (0, 0, 5, "live")
         assert answer.headers["access-control-allow-origin"] == "*"
         assert answer.headers["cache-control"] in ("public, max-age=4", "public, max-age=3")
-        again = await system.http.get(f"{served.url}/api/beacon", headers={"If-None-Match": answer.headers["etag"]})
-        assert (again.status_code, again.content) == (304, b"")
+        for known in known_as(answer.headers["etag"]):
+            again = await system.http.get(f"{served.url}/api/beacon", headers={"If-None-Match": known})
+            assert (again.status_code, again.content) == (304, b"")
         other = await system.instance(BEACON_CACHE_SECONDS="5")
         assert (await system.http.get(f"{other.url}/api/beacon")).json() == body, "one count for the whole cluster"
+
+
+def known_as(etag: str) -> list[str]:
+    """The ways in which a client may say that it knows an answer."""
+    return [etag, f"W/{etag}", f'"another", W/{etag}', "*"]
 
 
 async def test_the_beacon_is_rebuilt_from_postgres_then_stale_then_unavailable(
@@ -261,6 +267,7 @@ BAD_REQUESTS: list[tuple[str, str, dict[str, Any], int]] = [
     ("POST", "/api/mitra/status/offline", {"content": b"{", "headers": {"content-type": "application/json"}}, 422),
     ("POST", "/api/mitra/status/offline", {"json": [1]}, 422),
     ("POST", "/api/mitra/status/offline", {"json": {"connection_id": 5}}, 422),
+    ("POST", "/api/mitra/status/offline", {"json": {"connection_id": "a\0b"}}, 422),
 ]
 
 
@@ -334,18 +341,49 @@ async def test_whoever_may_no_longer_be_there_no_longer_reads_its_state(database
         assert (refused.status_code, refused.json()["code"]) == (403, "deactivated")
 
 
-async def test_only_a_few_requests_may_wait_for_one_mitra(database: str, valkey: EmbeddedValkey) -> None:
+async def test_what_a_client_says_it_knows_is_compared_as_etags_are(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        assert served.node is not None
+        mitra = await system.account()
+        url, held = f"{served.url}/api/mitra/state?wait=20", served.node.waiters._waiting
+        etag = (await system.http.get(f"{served.url}/api/mitra/state", headers=mitra.bearer)).headers["etag"]
+
+        def ask(known: str) -> asyncio.Task[httpx.Response]:
+            headers = mitra.bearer | {"If-None-Match": known}
+            return asyncio.create_task(system.http.get(url, headers=headers, timeout=30))
+
+        waiting = [ask(known) for known in known_as(etag)]
+        await eventually(lambda: len(held.get(mitra.id, ())) == len(waiting))
+        await post(system, f"{served.url}/api/mitra/status/online", mitra)
+        for answer in await asyncio.wait_for(asyncio.gather(*waiting), 5):
+            assert answer.json()["online"] is True
+        for known in known_as(etag)[:-1]:
+            assert (await asyncio.wait_for(ask(known), 5)).json()["online"] is True, "it is another: no wait"
+
+
+async def test_of_too_many_requests_that_wait_for_one_account_the_oldest_gives_way(
+    database: str, valkey: EmbeddedValkey
+) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance()
         assert served.node is not None
         mitra = await system.account()
         url = f"{served.url}/api/mitra/state?wait=20"
-        waiting = [asyncio.create_task(system.http.get(url, headers=mitra.bearer)) for _ in range(6)]
-        done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=5)
-        await eventually(lambda: sum(task.done() for task in waiting) == 2)
-        assert {task.result().status_code for task in waiting if task.done()} == {429}
+        held = served.node.waiters._waiting
+        waiting: list[asyncio.Task[httpx.Response]] = []
+
+        def only_four_wait() -> bool:
+            done = sum(task.done() for task in waiting)
+            return done == max(0, len(waiting) - 4) and len(held.get(mitra.id, ())) == len(waiting) - done
+
+        for _ in range(6):
+            waiting.append(asyncio.create_task(system.http.get(url, headers=mitra.bearer, timeout=30)))
+            await eventually(only_four_wait)
+        assert [task.done() for task in waiting] == [True] * 2 + [False] * 4
+        assert {task.result().json()["online"] for task in waiting[:2]} == {False}, "they are told what is known"
         await post(system, f"{served.url}/api/mitra/status/online", mitra)
-        await asyncio.wait(waiting, timeout=5)
-        assert sorted(task.result().status_code for task in waiting) == [200] * 4 + [429] * 2
-        assert done
-        assert pending
+        answers = await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        assert {answer.status_code for answer in answers} == {200}
+        assert [answer.json()["online"] for answer in answers] == [False] * 2 + [True] * 4
+        assert not held

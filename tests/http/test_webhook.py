@@ -57,4 +57,15 @@ async def test_the_webhook_is_off_without_a_token_and_shut_to_others(database: s
         for headers in ({}, {b"X-Callback-Token": b"x"}, {b"X-Callback-Token": b"\xff"}):
             answer = await system.http.post(f"{served.url}/webhooks/xendit", json=event, headers=headers)
             assert (answer.status_code, answer.json()["code"]) == (401, "bad_token")
+            assert answer.headers["WWW-Authenticate"] == "X-Callback-Token", "no bearer would help"
         assert await system.sql.fetchval("SELECT count(*) FROM webhook_events") == 0
+
+
+async def test_a_token_may_be_any_text(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        agreed = "disepakati: café 🐈"
+        served = await system.instance(XENDIT_CALLBACK_TOKEN=agreed)
+        url, event = f"{served.url}/webhooks/xendit", {"id": "1"}
+        for token, status in ((agreed.encode(), 200), ("café".encode("latin-1"), 401)):
+            answer = await system.http.post(url, json=event, headers={b"X-Callback-Token": token})
+            assert answer.status_code == status

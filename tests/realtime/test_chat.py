@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
@@ -40,6 +42,11 @@ class Talk:
             served, who, "POST", path, json={"client_id": client_id, "body": body}, timeout=30
         )
         return answer.status_code, answer.json()
+
+    async def store(self, served: Served, who: Account, client_id: str) -> None:
+        """As both doors do it, without the pace of either."""
+        assert served.node is not None
+        await served.node.market.sessions.send(self.id, who.id, client_id, client_id)
 
     async def read(self, who: Account, **asked: int) -> dict[str, Any]:
         path = f"/api/sessions/{self.id}/messages"
@@ -130,17 +137,36 @@ async def test_what_is_no_message_is_refused(talk: Talk) -> None:
     assert (await talk.read(talk.customer))["messages"] == []
 
 
+async def test_who_sends_too_fast_over_http_is_refused_alone(talk: Talk) -> None:
+    path = f"/api/sessions/{talk.id}/messages"
+
+    async def send(n: int) -> httpx.Response:
+        fields = {"client_id": str(n), "body": "\U0001f408" * 2000}
+        return await talk.market.system.ask(talk.first, talk.customer, "POST", path, json=fields, timeout=30)
+
+    began = time.monotonic()
+    answers = await asyncio.gather(*(send(n) for n in range(100)))
+    took = time.monotonic() - began
+    sent = [answer for answer in answers if answer.status_code == 201]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert len(sent) + len(refused) == 100
+    assert 20 <= len(sent) <= 20 + 5 * took + 1
+    assert {(answer.json()["code"], answer.headers["Retry-After"]) for answer in refused} == {("too_many", "1")}
+    assert (await talk.post(talk.first, talk.mitra, "1"))[0] == 201, "the other side has a pace of its own"
+    await eventually(lambda: len(heard(talk.phone)) == len(sent) + 1)
+
+
 async def test_hundreds_at_once_from_both_sides_arrive_in_order_without_gaps_over_a_reconnect(talk: Talk) -> None:
     count = 200
     sides = ((talk.first, talk.customer, "a"), (talk.second, talk.mitra, "m"))
     sending = asyncio.gather(
-        *(talk.post(served, who, f"{side}{n}", f"{side}{n}") for n in range(count) for served, who, side in sides)
+        *(talk.store(served, who, f"{side}{n}") for n in range(count) for served, who, side in sides)
     )
     await eventually(lambda: len(heard(talk.app)) > 20, 20)
     talk.app.cut()
     await talk.app.ended()
     again = await talk.market.system.customer(talk.first, talk.customer)
-    assert {status for status, _ in await sending} == {201}
+    await sending
     total = 2 * count
     await eventually(lambda: len(heard(talk.phone)) == total, 20)
     assert [each["seq"] for each in heard(talk.phone)] == list(range(1, total + 1))

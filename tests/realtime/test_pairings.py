@@ -169,6 +169,36 @@ async def test_who_does_not_want_any_gets_no_offers_until_it_does(market: Market
     assert {offer["pairing_id"] for offer in state.json()["offers"]} == {pairing["id"], later["id"]}
 
 
+async def test_an_offer_that_is_not_shown_is_not_marked_as_delivered(market: Market) -> None:
+    served = await market.system.instance()
+    off, on = await market.system.accounts(2)
+    for mitra in (off, on):
+        await market.system.ask(served, mitra, "POST", "/api/mitra/status/online")
+    await market.queued(off, on)
+    pairing = await market.system.pair(served, await market.system.account("customer"))
+
+    async def marks() -> dict[str, Any]:
+        asked = "SELECT mitra_id::text, delivered_at FROM pairing_offers WHERE pairing_id = $1"
+        return {each["mitra_id"]: each["delivered_at"] for each in await market.system.sql.fetch(asked, pairing["id"])}
+
+    async def state(mitra: Account) -> list[Any]:
+        answer = await market.system.ask(served, mitra, "GET", "/api/mitra/state")
+        return list(answer.json()["offers"])
+
+    async def is_marked(mitra: Account) -> bool:
+        return (await marks())[mitra.id] is not None
+
+    await eventually(lambda: _both(marks))
+    await market.system.ask(served, off, "POST", "/api/mitra/status/offline")
+    assert await state(off) == []
+    assert len(await state(on)) == 1
+    await eventually(lambda: is_marked(on))  # marks are stored in their order
+    assert not await is_marked(off)
+    await market.system.ask(served, off, "POST", "/api/mitra/status/online")
+    assert len(await state(off)) == 1
+    await eventually(lambda: is_marked(off))
+
+
 async def test_who_accepts_over_http_hears_of_it_on_its_socket(market: Market) -> None:
     first, second = await two(market)
     mitra, phone = await market.mitra(first)
@@ -356,6 +386,26 @@ async def test_a_session_is_handed_over_with_everybody_told(market: Market) -> N
     assert offers.json()["offers"] == [], "both had it"
 
 
+async def test_whoever_asks_too_often_is_refused_whichever_way_it_asks(market: Market) -> None:
+    served = await market.system.instance()
+    one, other, patient = await market.system.accounts(3, "customer")
+    _, phone = await market.mitra(served, max_sessions=2)
+
+    async def ask(who: Account, path: str) -> httpx.Response:
+        return await market.system.ask(served, who, "POST", path, headers={"Idempotency-Key": "the same"})
+
+    for customer in (one, other):
+        session = await market.won(served, customer, phone, status="active")
+        ways = ["/api/pairings", f"/api/sessions/{session['id']}/reroute"]
+        first, second = ways if customer is one else reversed(ways)
+        statuses = [(await ask(customer, first)).status_code for _ in range(15)]
+        assert (statuses[0], statuses[-1]) == (201, 429)
+        for path in (first, second):
+            refused = await ask(customer, path)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "3")
+    assert (await ask(patient, "/api/pairings")).status_code == 201
+
+
 async def test_a_search_for_a_session_that_ends_is_over(market: Market) -> None:
     first, second = await two(market)
     _, old = await market.mitra(first)
@@ -439,6 +489,10 @@ async def queue_is(market: Market, ids: list[str]) -> bool:
 async def wave_of(market: Market, pairing_id: str, number: int) -> bool:
     wave = await market.system.sql.fetchval("SELECT wave FROM pairings WHERE id = $1", pairing_id)
     return bool(wave >= number)
+
+
+async def _both(marks: Any) -> bool:
+    return len(await marks()) == 2
 
 
 async def _if(read: Any, name: str) -> dict[str, Any] | None:
