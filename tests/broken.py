@@ -33,6 +33,8 @@ BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
 
+MARKET_FAULTS = "tests/faults/test_pairing_faults.py"
+
 PAIRS = [
     Pair("R1 what Valkey missed is made up for", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass",
          f"{AWAY}::test_a_write_whose_mirroring_failed_is_made_up_for"),
@@ -202,7 +204,7 @@ PAIRS = [
          "tests/realtime/test_pairings.py::test_an_offer_that_is_not_shown_is_not_marked_as_delivered"),
     Pair("R8 nothing is told twice", f"{RT}/told.py", "and pairing_id not in self._over:", "and True:",
          "tests/realtime/test_told.py::test_readings_in_any_order_tell_everything_once_and_in_order"),
-    Pair("R8 no gap in a chat", f"{RT}/told.py", "== message.seq - 1:", "< message.seq:",
+    Pair("R8 no gap in a chat", f"{RT}/told.py", "message.seq == known + 1 or", "message.seq > known or",
          "tests/realtime/test_told.py::test_a_message_after_a_gap_waits_for_those_before_it"),
     Pair("R8 a search ends with its session", f"{RT}/bell.py", "            (self._over, over),\n", "",
          "tests/realtime/test_pairings.py::test_a_search_for_a_session_that_ends_is_over"),
@@ -212,6 +214,35 @@ PAIRS = [
     Pair("R11 timers are in Postgres", f"{RT}/sessions.py",
          'sql("sessions_due"), DUE_AT_ONCE', 'sql("sessions_due"), 0',
          "tests/realtime/test_timers.py::test_timers_survive_a_restart_of_all_instances"),
+    Pair("R7 one winner under fire", PAIRING_SQL,
+         "        SELECT * INTO p FROM pairings WHERE id = p_pairing FOR UPDATE;\n    END IF;\n", "    END IF;\n",
+         "tests/faults/test_one_winner.py::test_one_of_200_wins_each_time_whoever_is_killed"),
+    Pair("R7 capacity under fire", PAIRING_SQL, "    ELSIF m.open_sessions >= m.max_sessions THEN", "    ELSIF false THEN",
+         "tests/faults/test_one_winner.py::test_nobody_exceeds_their_capacity_however_many_they_accept_at_once[1]"),
+    Pair("timers wait for nobody's lock", PAIRING_SQL, "ORDER BY p.mitra_id FOR UPDATE SKIP LOCKED);",
+         "ORDER BY p.mitra_id FOR UPDATE);",
+         f"{FUNCTIONS}::test_whose_row_somebody_holds_keeps_no_other_session_from_its_end"),
+    Pair("waves wait for nobody's lock", PAIRING_SQL, "            FOR KEY SHARE OF mitras SKIP LOCKED", "            --",
+         f"{FUNCTIONS}::test_a_mitra_whom_another_program_holds_is_left_out_of_a_wave_that_goes_to_all_others"),
+    Pair("a payment that came in time counts", PAIRING_SQL,
+         "         WHERE c.status = 'pending_payment' AND c.payment_due_at <= due_before AND NOT EXISTS (\n"
+         "             SELECT FROM webhook_events w WHERE w.session_id = c.id AND w.processed_at IS NULL)\n",
+         "         WHERE c.status = 'pending_payment' AND c.payment_due_at <= due_before\n",
+         f"{FUNCTIONS}::test_no_session_ends_by_itself_while_an_event_about_it_waits"),
+    Pair("a defect ends one command", f"{RT}/market.py",
+         "        except Exception:  # whoever", "        except LookupError:  # whoever",
+         f"{MARKET_FAULTS}::test_a_defect_met_by_one_message_is_told_and_ends_nobody"),
+    Pair("pending is not in", f"{RT}/connection.py",
+         "        if self.row is None:\n            self.send(error(",
+         "        if False:\n            self.send(error(",
+         f"{MARKET_FAULTS}::test_whose_login_could_not_be_checked_yet_neither_hears_nor_does_anything"),
+    Pair("no longer theirs", f"{RT}/work.py",
+         "if any(each.concerns(told.subject_id) for each in sessions.get(name, ()))", "if name in sessions",
+         f"{MARKET_FAULTS}::test_who_handed_a_session_over_hears_nothing_that_is_said_afterwards"),
+    Pair("what is deleted is gone", f"{RT}/told.py", "            self.sessions.pop(name, None)\n", "",
+         f"{MARKET_FAULTS}::test_what_is_deleted_is_in_no_state_any_more"),
+    Pair("bus down: polled", f"{RT}/feed.py", "        await self._poll_work(since - OVERLAP)\n", "",
+         f"{MARKET_FAULTS}::test_with_valkey_frozen_an_offer_arrives_elsewhere_and_its_accept_wins"),
 ]  # fmt: skip
 
 
