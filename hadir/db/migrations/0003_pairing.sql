@@ -470,14 +470,10 @@ DECLARE
 BEGIN
     SELECT array_agg(d.id), array_agg(d.mitra_id) INTO ids, mitras FROM (
         (SELECT c.id, c.mitra_id FROM chat_sessions c
-         WHERE c.status = 'pending_payment' AND c.payment_due_at <= due_before AND NOT EXISTS (
-             SELECT FROM webhook_events w WHERE w.session_id = c.id AND w.processed_at IS NULL)
-         ORDER BY c.payment_due_at LIMIT p_limit)
+         WHERE c.status = 'pending_payment' AND c.payment_due_at <= due_before ORDER BY c.payment_due_at LIMIT p_limit)
         UNION ALL
         (SELECT c.id, c.mitra_id FROM chat_sessions c
-         WHERE c.status = 'active' AND c.expires_at <= due_before AND NOT EXISTS (
-             SELECT FROM webhook_events w WHERE w.session_id = c.id AND w.processed_at IS NULL)
-         ORDER BY c.expires_at LIMIT p_limit)) AS d;
+         WHERE c.status = 'active' AND c.expires_at <= due_before ORDER BY c.expires_at LIMIT p_limit)) AS d;
     IF ids IS NULL THEN
         RETURN;
     END IF;
