@@ -98,44 +98,45 @@ class Market:
 
     # commands of parties
 
-    async def answer(self, party: Party, command: Command) -> str:
-        """The frame that answers a command, once Postgres has decided it."""
+    async def answer(self, party: Party, command: Command) -> Sequence[str]:
+        """The frames that answer a command, once Postgres has decided it."""
         try:
             return await self._decide(party, command)
         except StoreUnavailable:
             why = "The server cannot reach its database; ask again."
-            return error("unavailable", why, re=command.id)
+            return [error("unavailable", why, re=command.id)]
         except Refused as refusal:
-            return error(refusal.code, refusal.detail, field=refusal.field, re=command.id)
+            return [error(refusal.code, refusal.detail, field=refusal.field, re=command.id)]
         except Exception:  # whoever asked is told, and what it asks next is answered
             log.exception("command.crashed", extra={"command": type(command).__name__})
-            return error("internal", "This is a defect of the server.", re=command.id)
+            return [error("internal", "This is a defect of the server.", re=command.id)]
 
-    async def _decide(self, party: Party, command: Command) -> str:
+    async def _decide(self, party: Party, command: Command) -> Sequence[str]:
         subject, re = party.subject_id, command.id
         match command:
             case OfferAccept(_, pairing_id):
                 accepted = await self.pairings.accept(pairing_id, subject)
-                if accepted.result is not AcceptResult.BUSY:
-                    party.told.answered(pairing_id, accepted.session)
-                return _result(pairing_id, accepted.result, re, session=accepted.session)
+                result = _result(pairing_id, accepted.result, re, session=accepted.session)
+                if accepted.result is AcceptResult.BUSY:  # the offer stays
+                    return [result]
+                return [result, *party.told.answered(pairing_id, accepted.session)]
             case OfferDecline(_, pairing_id):
                 declined = await self.pairings.decline(pairing_id, subject)
                 party.told.answered(pairing_id)
                 if declined is DeclineResult.DECLINED:
-                    return encode("ack", re=re)
+                    return [encode("ack", re=re)]
                 if declined is DeclineResult.WON:
                     return await self._decide(party, OfferAccept(re, pairing_id))  # which wins again
-                return _result(pairing_id, declined, re)
+                return [_result(pairing_id, declined, re)]
             case OfferSeen(_, pairing_id):
                 await self._receipt(pairing_id, subject, seen=True)
-                return encode("ack", re=re)
+                return [encode("ack", re=re)]
             case SessionEnd(_, session_id):
                 await self.sessions.end(session_id, subject, party.role)
-                return encode("ack", re=re)
+                return [encode("ack", re=re)]
             case ChatSend(_, session_id, client_id, body):
                 message = await self.sessions.send(session_id, subject, client_id, body)
-                return encode("ack", re=re, message=message)
+                return [encode("ack", re=re, message=message)]
 
     # what parties are told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, ClassVar, Protocol
 
 from hadir.realtime.dialogue import Dialogue
@@ -18,8 +18,8 @@ COMMANDS_MAX = 20
 class Desk(Protocol):
     """What parties need of the house; all but `answer` return at once."""
 
-    async def answer(self, party: Party, command: Command) -> str:
-        """The frame that answers a command, once it is decided."""
+    async def answer(self, party: Party, command: Command) -> Sequence[str]:
+        """The frames that answer a command, once it is decided."""
 
     def spawn(self, work: Coroutine[None, None, None]) -> None: ...
 
@@ -89,6 +89,7 @@ class Party(Peer):
         """Goes on when the socket is gone: what an app has said, it has said."""
         try:
             while commands:
-                self.send(await self.desk.answer(self, commands.popleft()))
+                for frame in await self.desk.answer(self, commands.popleft()):
+                    self.send(frame)
         finally:
             self._working = False

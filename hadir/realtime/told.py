@@ -76,12 +76,17 @@ class Told:
             self._seqs.pop(name, None)
         return news
 
-    def answered(self, pairing_id: str, session: Session | None = None) -> None:
-        """The app is told the end of an offer in answer to what it said, and the session that it won."""
+    def answered(self, pairing_id: str, session: Session | None = None) -> list[str]:
+        """The app is told the end of an offer in answer to what it said; the frames that go with that.
+
+        The session that it won counts as told from now on: its end will be news, however soon it comes.
+        """
+        news = News()
         if self.offers.pop(pairing_id, None) is not None:
             self._end(pairing_id, FINAL)
         if session is not None:
-            self._hear_session(session, News())
+            self._hear_session(session, news)
+        return news.frames
 
     def withhold_offers(self) -> None:
         """Its mitra wants none at the moment; they are told anew when it does."""
