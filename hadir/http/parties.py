@@ -16,6 +16,8 @@ from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
 
 WAIT_MAX_S = 25.0
+DISPLACED_S = 1.0
+"""A request that gives way is answered after this: many apps of one account then ask once a second, not at once."""
 T = TypeVar("T")
 
 
@@ -59,4 +61,6 @@ async def read_until(
                 break
             wait.changed.clear()
             found = await read()
+        if wait.displaced and not enough(found):
+            await asyncio.sleep(min(DISPLACED_S, max(0.0, deadline - time.monotonic())))
         return found

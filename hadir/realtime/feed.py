@@ -169,12 +169,19 @@ class Feed:
         ids, self._work_of[role] = self._work_of[role], set()
         parties: list[Party] = [party for each in ids for party in self._parties[role].of(each)]
         try:
-            works = await asyncio.gather(*(self._work.submit(role, party.told) for party in parties))
+            asked = [self._work.submit(role, party.told) for party in parties]
+            works = await asyncio.gather(*asked, return_exceptions=True)
         except BaseException:
             self._work_of[role].update(ids)  # with the next reading: nobody may come to name them again
             raise
         for party, work in zip(parties, works, strict=True):
-            party.hear_work(work)
+            if isinstance(work, BaseException):
+                self._work_of[role].add(party.subject_id)
+            else:
+                party.hear_work(work)
+        for work in works:
+            if isinstance(work, BaseException):
+                raise work
 
     async def _poll(self) -> None:
         """Everything since the watermark, a page at a time; the watermark stays behind by the overlap."""

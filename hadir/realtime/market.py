@@ -67,10 +67,11 @@ class Market:
         self.bell = bell
         self.pairings = Pairings(config, postgres, availability, bell, wake=lambda: self._waves.wake())
         self.sessions = Sessions(config, postgres, bell)
-        self.payments = Payments(config, postgres, bell, wake=lambda: self._session_timer.wake())
+        self.payments = Payments(config, postgres, bell, wake=lambda: self._events.wake())
         self._waves = Timer("waves", self.pairings.next_waves)
         self._expiries = Timer("pairing_expiry", self.pairings.expire)
-        self._session_timer = Timer("sessions", self._keep_sessions)
+        self._ends = Timer("session_ends", self.sessions.end_due)
+        self._events = Timer("payments", self.payments.process)
         self._receipts: Batcher[Receipt, None] = Batcher(
             "receipts", self._store_receipts, flush_max=RECEIPTS_AT_ONCE, queue_max=RECEIPTS_MAX
         )
@@ -88,13 +89,8 @@ class Market:
 
     @property
     def runs(self) -> Sequence[Callable[[], Awaitable[None]]]:
-        timers = (self._waves, self._expiries, self._session_timer)
+        timers = (self._waves, self._expiries, self._ends, self._events)
         return [self.bell.run, *(timer.run for timer in timers)]
-
-    async def _keep_sessions(self) -> int:
-        """Payments first: one that came in time counts, however long nobody could deal with it."""
-        await self.payments.process()
-        return await self.sessions.end_due()
 
     # commands of parties
 
@@ -147,9 +143,21 @@ class Market:
         try:
             future = self._work.submit(party.role, party.told)
         except HadirError:
-            party.tell_state(re)  # as it was last known
+            self._unread(party, re)
             return
-        future.add_done_callback(lambda done: _synced(party, re, done))
+        future.add_done_callback(lambda done: self._synced(party, re, done))
+
+    def _synced(self, party: Party, re: str | None, done: asyncio.Future[Work]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self._unread(party, re)
+        else:
+            party.hear_work(done.result())
+            party.tell_state(re)
+
+    def _unread(self, party: Party, re: str | None) -> None:
+        """As it was last known; what is news is told as soon as it can be read."""
+        party.tell_state(re)
+        self.read_again(party)
 
     def delivered(self, mitra_id: str, pairing_ids: Iterable[str]) -> None:
         for pairing_id in pairing_ids:
@@ -177,12 +185,6 @@ class Market:
 
 def _result(pairing_id: str, result: AcceptResult | DeclineResult, re: str | None, **more: object) -> str:
     return encode("offer.result", pairing_id=pairing_id, result=result, re=re, **more)
-
-
-def _synced(party: Party, re: str | None, done: asyncio.Future[Work]) -> None:
-    if not done.cancelled() and done.exception() is None:
-        party.hear_work(done.result())
-    party.tell_state(re)
 
 
 def _heed(future: asyncio.Future[None]) -> None:

@@ -10,7 +10,7 @@ import asyncpg
 
 from hadir import metrics
 from hadir.config import Config
-from hadir.db.pool import CONFLICTS, Postgres
+from hadir.db.pool import CONFLICTS, GAVE_UP, Postgres
 from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, Refused
 from hadir.realtime.bell import Bell
@@ -45,23 +45,26 @@ class Payments:
             raise Refused(422, "bad_value", "The event cannot be kept: it has a NUL, or is too deep.") from error
         self._wake()
 
-    async def process(self) -> None:
-        """Deals with all events that nobody has dealt with. Raises `PostgresUnavailable`.
+    async def process(self) -> int:
+        """Deals with all events that nobody has dealt with; answers 0: none is left that could be dealt with now.
 
-        One whose session somebody holds at the moment waits for the next time; the others do not wait for it.
+        One whose session somebody holds at the moment waits for the next time, with all others about that session; the
+        rest do not wait for it. Raises `PostgresUnavailable`.
         """
-        waiting: list[int] = []
-        while (event := await self._process_next(waiting)) is not None:
-            waiting += event
+        held: list[asyncpg.Record] = []
+        while (event := await self._process_next(held)) is not None:
+            held += event
+        return 0
 
-    async def _process_next(self, waiting: list[int]) -> list[int] | None:
-        """The event that has to wait, if one has to; None when there is none left.
+    async def _process_next(self, held: list[asyncpg.Record]) -> list[asyncpg.Record] | None:
+        """The event that has to wait, if it has to; None when there is none left.
 
         What it says and that it was dealt with are one transaction: however often it is begun, it happens once.
         """
         recorded = None
+        sessions = [each["session_id"] for each in held if each["session_id"] is not None]
         async with self._postgres.transaction() as connection:
-            event = await connection.fetchrow(sql("webhook_claim"), waiting)
+            event = await connection.fetchrow(sql("webhook_claim"), [each["id"] for each in held], sessions)
             if event is None:
                 return None
             try:
@@ -72,8 +75,8 @@ class Payments:
             except NotOurs as why:
                 outcome = f"ignored: {why}"
                 log.warning("payment.ignored", extra={"event": event["id"], "why": str(why)})
-            except (*CONFLICTS, asyncpg.LockNotAvailableError):
-                return [event["id"]]
+            except (*CONFLICTS, *GAVE_UP):
+                return [event]
             except UNFIT as error:  # it must not hold up those behind it, and is on record
                 outcome = f"failed: {error}"
                 log.error("payment.failed", extra={"event": event["id"], "error": str(error)})

@@ -67,7 +67,7 @@ class Told:
             self._hear_pairing(pairing, news)
         complete = work.complete if len(work.messages) <= MESSAGES_AT_ONCE else ()
         for message in work.messages[:MESSAGES_AT_ONCE]:
-            self._hear_message(message, news, gaps=message.session_id in complete)
+            self._hear_message(message, news)
         for session in work.sessions:
             self._hear_session(session, news, complete=session.id in complete)
         for name in work.gone:
@@ -123,9 +123,9 @@ class Told:
             self._keep(self.pairings, pairing, pairing.is_open)
             news.frames.append(encode("pairing.updated", pairing=pairing))
 
-    def _hear_message(self, message: Message, news: News, *, gaps: bool) -> None:
-        known = self._seqs.get(message.session_id, FINAL)
-        if message.seq == known + 1 or (gaps and message.seq > known):
+    def _hear_message(self, message: Message, news: News) -> None:
+        """A reading has all that there are after a number that was told: what is missing between them was deleted."""
+        if message.seq > self._seqs.get(message.session_id, FINAL):
             self._seqs[message.session_id] = message.seq
             news.frames.append(encode("chat.message", message=message))
 
@@ -149,6 +149,9 @@ class Told:
 
     def _is_new(self, found: Pairing | Session, known: Pairing | Session | None, is_open: bool) -> bool:
         """Newer than what was told of it; or new, and neither over for this socket nor told to be over before."""
+        if isinstance(found, Session) and isinstance(known, Session) and found.version == known.version:
+            # Somebody held the row, and its version did not move with its mitra.
+            return found.mitra_reachable != known.mitra_reachable
         if known is not None:
             return found.version > known.version
         return is_open and found.version > self._over.get(found.id, 0)

@@ -11,13 +11,17 @@ WAITING_MAX = 4
 
 
 class Wait:
-    """One request's. `changed` is set by what concerns its subject; once it is `over`, what is known is the answer."""
+    """One request's. `changed` is set by what concerns its subject; once it is `over`, what is known is the answer.
 
-    __slots__ = ("changed", "over")
+    `displaced`: since newer ones wait; an app that asks again at once would only displace another.
+    """
+
+    __slots__ = ("changed", "displaced", "over")
 
     def __init__(self, *, over: bool) -> None:
         self.changed = asyncio.Event()
         self.over = over
+        self.displaced = False
 
     def end(self) -> None:
         self.over = True
@@ -38,7 +42,9 @@ class Waiters:
         waiting = self._waiting.setdefault(subject_id, [])
         waiting.append(wait)
         if len(waiting) > WAITING_MAX:
-            waiting[-1 - WAITING_MAX].end()  # those before it have been ended before
+            oldest = waiting[-1 - WAITING_MAX]  # those before it have been ended before
+            oldest.displaced = True
+            oldest.end()
         try:
             yield wait
         finally:

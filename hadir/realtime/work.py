@@ -59,19 +59,19 @@ class WorkReader:
         offers = await self._offers(mitras, [told for role, told in asked if told.offers])
         pairings = await self._pairings(customers, {name for _, told in asked for name in told.pairings})
         sessions = await self._sessions(mitras, customers, {name for _, told in asked for name in told.sessions})
-        messages = await self._messages([told for _, told in asked], sessions)
+        own = [_own(told, sessions) for _, told in asked]  # what it is told of from now on, the next reading has
+        messages = await self._messages(own, sessions)
         there = {each.id for each in pairings} | sessions.keys()
-        complete = {name for name in sessions if len(messages.get(name, ())) < MESSAGES_AT_ONCE}
         return [
             Work(
                 [each for each in offers.get(told.subject_id, ()) if role == "mitra"],
                 [each for each in pairings if role == "customer" and each.customer_id == told.subject_id],
                 _concerning(role, told, sessions),
-                [each for name in _own(told, sessions) for each in messages.get(name, ())],
-                complete,
+                [each for name in seqs for each in messages.get(name, ())],
+                [name for name in seqs if len(messages.get(name, ())) < MESSAGES_AT_ONCE],
                 [name for name in names if name not in there],
             )
-            for (role, told), names in zip(asked, by_id, strict=True)
+            for (role, told), names, seqs in zip(asked, by_id, own, strict=True)
         ]
 
     async def _offers(self, mitras: list[str], told: Iterable[Told]) -> dict[str, list[OfferNews]]:
@@ -105,12 +105,14 @@ class WorkReader:
                 found[whom].append(session)
         return found
 
-    async def _messages(self, asked: Sequence[Told], sessions: dict[str, list[Session]]) -> dict[str, list[Message]]:
+    async def _messages(
+        self, own: Sequence[dict[str, int]], sessions: dict[str, list[Session]]
+    ) -> dict[str, list[Message]]:
         last: dict[str, int] = {}
-        for told in asked:
-            for name in _own(told, sessions):
-                if any(told.seqs[name] < session.messages for session in sessions[name]):
-                    last[name] = min(told.seqs[name], last.get(name, told.seqs[name]))
+        for seqs in own:
+            for name, seq in seqs.items():
+                if any(seq < session.messages for session in sessions[name]):
+                    last[name] = min(seq, last.get(name, seq))
         if not last:
             return {}
         records = await self._postgres.fetch(sql("messages_after"), list(last), list(last.values()), MESSAGES_AT_ONCE)
@@ -124,9 +126,13 @@ def _ids(told: Iterable[Told]) -> list[str]:
     return list({each.subject_id for each in told})
 
 
-def _own(told: Told, sessions: dict[str, list[Session]]) -> list[str]:
-    """The sessions that it was told of and that are still its own: of others it hears no messages."""
-    return [name for name in told.seqs if any(each.concerns(told.subject_id) for each in sessions.get(name, ()))]
+def _own(told: Told, sessions: dict[str, list[Session]]) -> dict[str, int]:
+    """The last messages told of sessions that are still its own: of others it hears none."""
+    return {
+        name: seq
+        for name, seq in told.seqs.items()
+        if any(each.concerns(told.subject_id) for each in sessions.get(name, ()))
+    }
 
 
 def _concerning(role: str, told: Told, sessions: dict[str, list[Session]]) -> list[Session]:

@@ -344,6 +344,69 @@ async def test_whose_row_somebody_holds_keeps_no_other_session_from_its_end(baza
     assert await bazaar.due() == [held]
 
 
+async def test_no_presence_is_kept_waiting_by_a_session_that_somebody_holds(bazaar: Bazaar, database: str) -> None:
+    session = await bazaar.won()
+    mitra = str((await bazaar.session_row(session))["mitra_id"])
+    async with another(database) as holder, another(database) as other, holder.transaction():
+        await holder.execute("SELECT FROM chat_sessions WHERE id = $1 FOR NO KEY UPDATE", session)
+        gone = "UPDATE mitra_presence SET is_online = false WHERE mitra_id = $1"
+        await asyncio.wait_for(other.execute(gone, mitra), 5)
+
+
+async def test_what_a_deactivation_left_open_the_next_wave_withdraws(bazaar: Bazaar, database: str) -> None:
+    mitra = await bazaar.ready()
+    pairing = await bazaar.pairing(mitra)
+    async with another(database) as holder, holder.transaction():
+        await holder.execute("SELECT FROM pairings WHERE id = $1 FOR UPDATE", pairing)
+        await bazaar.deactivate(mitra)
+    assert await bazaar.offers(pairing) == {mitra: "open"}
+    await bazaar.sql.execute("UPDATE pairings SET next_wave_at = now()")
+    await bazaar.wave(pairing, [])
+    assert await bazaar.offers(pairing) == {mitra: "withdrawn"}
+
+
+async def test_nobody_is_offered_what_is_past_the_deadline_that_is_shown(bazaar: Bazaar) -> None:
+    await bazaar.pairing()
+    await bazaar.sql.execute("UPDATE pairings SET next_wave_at = now()")
+    assert len(await bazaar.sql.fetch(query("pairings_next"), 20)) == 1
+    await bazaar.sql.execute("UPDATE pairings SET expires_at = now()")
+    assert await bazaar.sql.fetch(query("pairings_next"), 20) == []
+
+
+async def test_pairings_that_somebody_holds_keep_no_other_from_its_wave(bazaar: Bazaar, database: str) -> None:
+    held, free = [await bazaar.pairing() for _ in range(2)]
+    await bazaar.sql.execute("UPDATE pairings SET next_wave_at = now()")
+    await bazaar.sql.execute("UPDATE pairings SET next_wave_at = now() - interval '1 minute' WHERE id = $1", held)
+    async with another(database) as holder, holder.transaction():
+        await holder.execute("SELECT FROM pairings WHERE id = $1 FOR UPDATE", held)
+        assert [each["id"] for each in await bazaar.sql.fetch(query("pairings_next"), 1)] == [free]
+
+
+async def test_a_search_for_a_session_that_is_deleted_is_over(bazaar: Bazaar) -> None:
+    session = await bazaar.won(status="active")
+    _, pairing = await bazaar.reroute(session)
+    await bazaar.sql.execute("DELETE FROM chat_sessions WHERE id = $1", session)
+    assert await bazaar.status(pairing) == "cancelled"
+
+
+@pytest.mark.parametrize("statement", ["accept", "end", "pay"])
+async def test_a_statement_gives_up_before_its_client_and_leaves_nothing_waiting(
+    bazaar: Bazaar, database: str, statement: str
+) -> None:
+    mitra = await bazaar.ready(max_sessions=9)
+    session = await bazaar.won(mitra)
+    pairing = await bazaar.pairing(mitra)
+    steps: dict[str, Any] = {
+        "accept": partial(bazaar.accept, pairing, mitra),
+        "end": partial(bazaar.happens, session, Event.END),
+        "pay": partial(pay, bazaar, session),
+    }
+    async with another(database) as holder, another(database) as one, holder.transaction():
+        await holder.execute("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE", mitra)
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await asyncio.wait_for(steps[statement](one), 5)
+
+
 async def test_no_session_ends_by_itself_while_an_event_about_it_waits(bazaar: Bazaar) -> None:
     session = await bazaar.won()
     await bazaar.too_late_to_pay(session)
@@ -374,9 +437,7 @@ async def test_two_who_end_a_session_at_once_end_it_once(bazaar: Bazaar, databas
 # nobody waits in a circle
 
 
-async def test_expiry_and_a_deactivation_that_meet_on_two_pairings_do_not_deadlock(
-    bazaar: Bazaar, database: str
-) -> None:
+async def test_a_deactivation_waits_for_nobody_who_is_deciding_a_pairing(bazaar: Bazaar, database: str) -> None:
     mitra, other = await bazaar.ready(), await bazaar.ready()
     first, second = [await bazaar.pairing() for _ in range(2)]
     for pairing in (second, first):
@@ -388,10 +449,8 @@ async def test_expiry_and_a_deactivation_that_meet_on_two_pairings_do_not_deadlo
             await holder.execute("SELECT FROM pairing_offers WHERE mitra_id = $1 FOR UPDATE", other)
             expiry = asyncio.create_task(bazaar.expire(one))
             await blocked(database)
-            deactivation = asyncio.create_task(bazaar.deactivate(mitra, two))
-            await waiting(database, 2)
+            await asyncio.wait_for(bazaar.deactivate(mitra, two), 5)
         assert sorted(await expiry) == sorted([first, second])
-        await deactivation
     assert await bazaar.offers(first) == {mitra: "expired", other: "expired"}
 
 

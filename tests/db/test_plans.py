@@ -74,7 +74,7 @@ HOT: dict[str, list[Any]] = {
     "session_payments": [ONE],
     "sessions_changed": [ago(13), FIRST, 5_000],
     "sessions_for": [[ONE, TWO], [CUSTOMER], [ONE]],
-    "webhook_claim": [[]],
+    "webhook_claim": [[], []],
     "webhook_done": [1, "paid"],
     "config_history": ["max_sessions", 20],
 }

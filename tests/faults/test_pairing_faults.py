@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from typing import Any
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.support import eventually
@@ -250,6 +251,58 @@ async def test_a_message_that_somebody_deleted_keeps_nobody_reading(database: st
         assert sent["message"]["seq"] == 4
         assert (await app.message("chat.message"))["message"]["seq"] == 4
         assert not served.node.feed._work_of["customer"]  # type: ignore[union-attr]
+
+
+async def test_payments_and_ends_of_others_do_not_wait_for_a_session_that_somebody_holds(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM, **TOKEN)
+        mitra, customer, other = (
+            await system.account(),
+            await system.account("customer"),
+            await system.account("customer"),
+        )
+        await system.sql.execute("UPDATE mitras SET max_sessions = 2")
+        phone = await system.phone(served, mitra)
+        held = await won(system, served, customer, phone)
+        pairing = await system.pair(served, other)
+        await eventually(lambda: [m for m in phone.received if m.get("pairing_id") == pairing["id"]])
+        free = (await phone.ask(type="offer.accept", pairing_id=pairing["id"]))["session"]["id"]
+        async with system.sql.transaction():
+            await system.sql.execute("SELECT FROM chat_sessions WHERE id = $1 FOR UPDATE", held)
+            for number, session in enumerate([held, held, free]):
+                event = {"id": str(number), "external_id": session, "status": "PAID", "amount": 1}
+                answer = await system.http.post(f"{served.url}/webhooks/xendit", headers=token(), json=event)
+                assert answer.status_code == 200
+            await eventually(lambda: [m for m in phone.received if m["type"] == "session.updated"][-1:], 5)
+            assert (await session_of(phone, "active"))["id"] == free
+        await eventually(lambda: held in [m["session"]["id"] for m in phone.received if is_active(m)], 5)
+
+
+def is_active(message: dict[str, Any]) -> bool:
+    return bool(message["type"] == "session.updated" and message["session"]["status"] == "active")
+
+
+async def test_what_could_not_be_read_when_it_was_rung_is_told_when_it_can(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        name = database.rpartition("/")[2]
+        await system.sql.execute(f"ALTER DATABASE {name} SET statement_timeout = '500ms'")
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, app = await system.phone(served, mitra), await system.customer(served, customer)
+        session = await won(system, served, customer, phone)
+        await session_of(app, "pending_payment")
+        # Readings for sockets meet this table, what finds changes does not.
+        async with system.sql.transaction():
+            await system.sql.execute("LOCK TABLE mitras IN ACCESS EXCLUSIVE MODE")
+            async with System(database, valkey.url) as another:
+                await another.sql.execute("UPDATE chat_sessions SET status = 'ended' WHERE id = $1", session)
+            feed = served.node.feed  # type: ignore[union-attr]
+            await eventually(lambda: feed._work_of["customer"], 10)
+        assert (await session_of(app, "ended"))["id"] == session
 
 
 async def won(system: System, served: Served, customer: Account, phone: Phone) -> str:

@@ -142,8 +142,8 @@ EXECUTE FUNCTION chat_sessions_over();
 CREATE TRIGGER chat_sessions_gone BEFORE DELETE ON chat_sessions FOR EACH ROW
 WHEN (OLD.status IN ('pending_payment', 'active')) EXECUTE FUNCTION chat_sessions_over();
 
--- What follows runs as one statement each, and ends by itself before its client gives up on it: a statement that nobody
--- waits for any more would keep its connection for as long as somebody else keeps a lock.
+-- What follows runs as one statement each. A lock that somebody else keeps ends it before its client gives up on it: a
+-- statement that nobody waits for any more would keep its connection for as long as that.
 
 -- changed_at moves with everything, its offers included (whoever changes one touches the pairing); the version only
 -- with what customers see.
@@ -189,15 +189,19 @@ BEGIN
     IF was_active AND NOT NEW.is_active THEN
         UPDATE auth_sessions SET revoked_at = clock_timestamp()
         WHERE subject_id = NEW.mitra_id AND role = 'mitra' AND revoked_at IS NULL;
-        -- Behind the locks of their pairings, as everybody who closes offers: expiry closes those of many.
-        PERFORM FROM pairings WHERE id IN (
-            SELECT pairing_id FROM pairing_offers WHERE mitra_id = NEW.mitra_id AND status = 'open')
-        ORDER BY id FOR UPDATE;
-        UPDATE pairing_offers SET status = 'withdrawn' WHERE mitra_id = NEW.mitra_id AND status = 'open';
+        -- Behind the locks of their pairings, as everybody who closes offers, and without waiting: the row of presence is
+        -- locked with those of many others. What is left out the next wave withdraws; nobody wins by it.
+        UPDATE pairing_offers SET status = 'withdrawn'
+        WHERE mitra_id = NEW.mitra_id AND status = 'open' AND pairing_id = ANY (ARRAY(
+            SELECT id FROM pairings WHERE id IN (
+                SELECT pairing_id FROM pairing_offers WHERE mitra_id = NEW.mitra_id AND status = 'open')
+            ORDER BY id FOR UPDATE SKIP LOCKED));
     END IF;
     IF NEW.open_sessions > 0 AND NEW.is_online IS DISTINCT FROM OLD.is_online THEN
         UPDATE chat_sessions SET version = version + 1
-        WHERE mitra_id = NEW.mitra_id AND status IN ('pending_payment', 'active');
+        WHERE id = ANY (ARRAY(
+            SELECT id FROM chat_sessions WHERE mitra_id = NEW.mitra_id AND status IN ('pending_payment', 'active')
+            ORDER BY id FOR NO KEY UPDATE SKIP LOCKED));
     END IF;
     RETURN NULL;
 END $$;
@@ -539,7 +543,7 @@ CREATE FUNCTION payment_record(
     p_external text, p_invoice text, p_session uuid, p_extension integer, p_paid boolean, p_amount bigint,
     p_paid_at timestamptz, p_actor text, p_from text[], p_to text[], p_seconds float8,
     OUT outcome text, OUT session_state text, OUT changed boolean, OUT mitra_id uuid, OUT customer_id uuid
-) LANGUAGE plpgsql SET lock_timeout = '2s' AS $$
+) LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
     s chat_sessions%ROWTYPE := session_lock(p_session);
     known text;
