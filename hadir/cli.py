@@ -84,7 +84,8 @@ def _dev_options(dev: argparse.ArgumentParser) -> None:
 
 def _simulate_options(simulate: argparse.ArgumentParser) -> None:
     simulate.description = """Connects simulated mitras and customers to a running server and shows a live table.
-        It creates them and signs their tokens itself: it needs that server's DATABASE_URL and AUTH_JWT_SECRET."""
+        It creates them and signs their tokens itself: it needs that server's DATABASE_URL and AUTH_JWT_SECRET,
+        and its XENDIT_CALLBACK_TOKEN, or nobody pays."""
     churn = _argument(parsers.number(0, 1000, "a number from 0 to 1000"))
     seconds = _argument(parsers.seconds(1, TEN_YEARS_S))
     simulate.add_argument("--url", required=True, metavar="U", help="public address, like http://127.0.0.1:3000")

@@ -22,8 +22,6 @@ PATH = "/api/beacon"
 LOOK_AGAIN_S = (0.5, 1.5)
 """Whoever has not been told of a session's end yet is, by then: with the bus down events are a second late."""
 RETRY_S = 1.0
-ROOMY = "SELECT count(*) FROM mitra_presence WHERE mitra_id = ANY ($1::uuid[]) AND max_sessions > 1"
-"""Who may be available with an open session: apps are not told their capacity."""
 
 
 class Lookout:
@@ -123,4 +121,5 @@ class Lookout:
         """Who may have been counted besides: mitras that are not ours, and ours that can have several sessions."""
         moment_s = beacon.max_age_s + LAG_S + time.monotonic() - began
         others = int(await self._postgres.fetchval(sql("others_present"), self._ours, moment_s))
-        return others + int(await self._postgres.fetchval(ROOMY, self._ours))
+        # Apps are not told their capacity.
+        return others + int(await self._postgres.fetchval(sql("roomy_of"), self._ours))
