@@ -47,7 +47,7 @@ async def test_nobody_was_told_what_the_rows_contradict(
         config = system.config()
         urls = [each.served.url for each in instances]
         async with Simulation(config, urls, MITRAS, CUSTOMERS, CHURN, history=history, pace=PACE):
-            await disturb(system, own_postgres, valkey, instances, SECONDS)
+            faults = await disturb(system, own_postgres, valkey, instances, SECONDS)
             await asyncio.gather(*(is_well(system, each) for each in instances))
         if system.sql.is_closed():
             system.sql = await connect(system.database_url, pooler="none")
@@ -55,6 +55,7 @@ async def test_nobody_was_told_what_the_rows_contradict(
         assert inconsistencies(told, await rows_of(system)) == []
         assert await broken_rules(system) == []
         won = await system.sql.fetchval("SELECT count(*) FROM pairings WHERE status = 'accepted'")
+        print(f"{len(told)} things told, {won} pairings won, {faults} faults")
         assert (won > SECONDS / 4, len(told) > 20 * SECONDS) == (True, True), "it was too quiet to prove anything"
         no_crash(tmp_path)
 
@@ -65,8 +66,8 @@ async def disturb(
     valkey: EmbeddedValkey,
     instances: list[Process],
     seconds: float,
-) -> None:
-    """One fault after the other, in turn, each mended before the next."""
+) -> int:
+    """One fault after the other, in turn, each mended before the next; answers how many."""
 
     async def kill(instance: Process) -> None:
         await instance.kill()
@@ -113,6 +114,7 @@ async def disturb(
         await asyncio.sleep(BETWEEN_FAULTS_S)  # of ordinary life, which the faults are to meet
         await faults[turn % len(faults)]()
         turn += 1
+    return turn
 
 
 async def is_well(system: System, instance: Process) -> None:
