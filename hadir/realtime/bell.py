@@ -21,8 +21,8 @@ NAMED_AT_ONCE = 2_000
 class Bell:
     """Everything is enqueued at once and conflated; what a store cannot tell at the moment, the feeds find.
 
-    `route`: the instance that holds each mitra's socket, as the mirror has it. `changed` hears of presence rows that
-    moved with sessions.
+    Mitras are rung on the instance that holds their socket, as the mirror has it. `changed` hears of presence rows
+    that moved with sessions.
     """
 
     def __init__(
