@@ -74,6 +74,12 @@ PAIRS = [
     Pair("R6 beats of the deactivated", f"{RT}/scripts/beat.lua", "if redis.call('SISMEMBER', KEYS[1], id) == 1 then",
          "if false then",
          f"{MIRROR}::test_a_beat_of_a_deactivated_mitra_is_refused_in_the_round_trip_that_would_record_it"),
+    Pair("R1 the mirror's word deactivates nobody", f"{RT}/heartbeats.py",
+         "self._reclaim(by_mitra[mitra_id] for mitra_id in (*answer.deactivated, *answer.strangers))",
+         "from hadir.realtime.messages import CloseCode\n"
+         "        for mitra_id in answer.deactivated:\n            by_mitra[mitra_id].close(CloseCode.DEACTIVATED)\n"
+         "        self._reclaim(by_mitra[mitra_id] for mitra_id in answer.strangers)",
+         f"{MIRROR}::test_a_mirror_that_wrongly_calls_somebody_deactivated_is_put_right_by_the_next_beat"),
     Pair("R6 sockets of the deactivated", f"{RT}/connection.py",
          "            case Standing.DEACTIVATED:\n                self.close(CloseCode.DEACTIVATED)\n", "",
          f"{HTTP}::test_another_programs_deactivation_is_found_without_any_event"),

@@ -13,7 +13,6 @@ from hadir.db.pool import Postgres
 from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, ValkeyUnavailable
 from hadir.realtime.connection import Connection
-from hadir.realtime.messages import CloseCode
 from hadir.realtime.mirror import BEATS_PER_SCRIPT, Beat, BeatAnswer, Mirror, chunks
 from hadir.realtime.registry import Registry
 
@@ -132,9 +131,8 @@ class Heartbeats:
 
     def _act_on(self, answer: BeatAnswer, connections: Iterable[Connection]) -> None:
         by_mitra = {held.mitra_id: held for held in connections}
-        for mitra_id in answer.deactivated:
-            by_mitra[mitra_id].close(CloseCode.DEACTIVATED)
-        self._reclaim(by_mitra[mitra_id] for mitra_id in answer.strangers)
+        # Refused either way; whether it is deactivated, or the mirror drifted, only Postgres can say.
+        self._reclaim(by_mitra[mitra_id] for mitra_id in (*answer.deactivated, *answer.strangers))
 
     async def _watch_clock(self, offset: float) -> None:
         """Valkey's clock against ours: beats are scored by the former, and a jump makes all of them wrong."""

@@ -140,6 +140,24 @@ async def test_drift_is_healed_by_the_reseed(database: str, valkey: EmbeddedValk
         await system.available(served, 1)
 
 
+async def test_a_mirror_that_wrongly_calls_somebody_deactivated_is_put_right_by_the_next_beat(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served, mitra = await system.instance(), await system.account()
+        phone = await system.phone(served, mitra)
+        await system.available(served, 1)
+        await system.valkey.sadd("mitras:deactivated", mitra.id)
+        await phone.ask(type="ping")
+
+        async def righted() -> bool:
+            return not await system.valkey.sismember("mitras:deactivated", mitra.id)
+
+        await eventually(righted)
+        assert (await phone.ask(type="ping"))["type"] == "pong"
+        assert await system.log_of(mitra) == [("online", "connected")]
+
+
 async def test_a_clock_that_jumps_makes_the_mirror_begin_again(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance()
