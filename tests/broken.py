@@ -80,6 +80,9 @@ PAIRS = [
          "        for mitra_id in answer.deactivated:\n            by_mitra[mitra_id].close(CloseCode.DEACTIVATED)\n"
          "        self._reclaim(by_mitra[mitra_id] for mitra_id in answer.strangers)",
          f"{MIRROR}::test_a_mirror_that_wrongly_calls_somebody_deactivated_is_put_right_by_the_next_beat"),
+    Pair("R1 a reset is an outage", f"{RT}/valkey.py",
+         "    RuntimeError,  # uvloop's word for a write to what has just been reset; the client lets it pass\n", "",
+         "tests/faults/test_valkey_link.py::test_a_reset_of_an_idle_connection_is_an_outage_and_no_defect"),
     Pair("R6 sockets of the deactivated", f"{RT}/connection.py",
          "            case Standing.DEACTIVATED:\n                self.close(CloseCode.DEACTIVATED)\n", "",
          f"{HTTP}::test_another_programs_deactivation_is_found_without_any_event"),

@@ -39,6 +39,17 @@ PROBE_S = 0.5
 POOL = 8
 
 
+LOST = (
+    RedisConnectionError,
+    ReadOnlyError,
+    BusyLoadingError,
+    MasterDownError,
+    OSError,
+    RuntimeError,  # uvloop's word for a write to what has just been reset; the client lets it pass
+)
+"""What says that the connection, or the server behind it, is of no use any more."""
+
+
 @cache
 def script(name: str) -> tuple[str, str]:
     """The text of `scripts/<name>.lua` behind what all scripts share, and its SHA-1."""
@@ -121,7 +132,7 @@ class Valkey:
             if self._deadlines >= DEADLINES_TO_OPEN:
                 self._open("two deadlines in a row")
             raise ValkeyUnavailable(f"Valkey did not answer {words[0]} within {DEADLINE_S} s.") from error
-        except (RedisConnectionError, ReadOnlyError, BusyLoadingError, MasterDownError, OSError) as error:
+        except LOST as error:
             self._open(str(error))
             raise ValkeyUnavailable(f"Valkey cannot be reached: {error}") from error
         except RedisError as error:
