@@ -303,7 +303,7 @@ class System:
 
         async def said() -> bool:
             beacon = await self.beacon(served)
-            assert (beacon["available"], beacon["state"]) == (count, "live")
+            assert (beacon.get("available"), beacon.get("state")) == (count, "live")
             return True
 
         await eventually(said, within)
