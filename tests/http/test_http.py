@@ -21,6 +21,7 @@ async def post(system: System, url: str, account: Account, body: Any = None, **h
 async def test_the_beacon_says_its_truth_and_its_age(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance(BEACON_CACHE_SECONDS="5")
+        await eventually(lambda: served.node.mirror.counts())  # type: ignore[union-attr]
         answer = await system.http.get(f"{served.url}/api/beacon")
         body = answer.json()
         assert set(body) == {"available", "online", "as_of", "max_age_s", "state"}
