@@ -14,6 +14,8 @@ from enum import StrEnum
 HTTP_OWNER = "http:"
 CLAIM_LATE = timedelta(seconds=1)
 """A claim that came this much before the owner's had to wait for Postgres; closer ones count as they are written."""
+CLOCK_SLACK = timedelta(seconds=1)
+"""What is later than now by more was written before the store's clock was set back: it says nothing about when."""
 LONG_GRACE_REASONS = frozenset({"instance_died", "drained"})
 """Their apps must first notice, or be taken in by fewer instances: see `Rules.grace_s`."""
 
@@ -241,6 +243,10 @@ class Moment:
     now: datetime
     occurred: datetime
 
+    def precedes(self, at: datetime) -> bool:
+        """Whether this is before what was written earlier: the clock was set back meanwhile."""
+        return at > self.now + CLOCK_SLACK
+
 
 def decide(row: Row, event: Event, session: AuthSession | None, when: Moment, rules: Rules) -> Decision:
     """What `event` makes of `row`. Repeating an event that was already applied changes nothing more."""
@@ -319,8 +325,8 @@ def _claim(row: Row, event: Claim, session: AuthSession | None, when: Moment) ->
         return refused
     if row.connection_id == event.connection_id and row.instance_id == event.instance_id:
         return Decision(Outcome.DONE, row, beat=row.is_online)
-    if row.instance_id is not None and row.claimed_at is not None and when.occurred < row.claimed_at - CLAIM_LATE:
-        return Decision(Outcome.NOT_OWNER, row)  # this claim had to wait, and a newer one did not
+    if row.instance_id is not None and row.claimed_at is not None and _had_to_wait(when, row.claimed_at):
+        return Decision(Outcome.NOT_OWNER, row)  # and a newer one did not
     wants = row.wants_online if event.wants_online is None else event.wants_online
     owned = replace(
         row,
@@ -337,6 +343,11 @@ def _claim(row: Row, event: Claim, session: AuthSession | None, when: Moment) ->
     came_back = row.state is State.SUSPECT
     reason = "postgres_outage" if event.after_outage else "back" if came_back else "connected"
     return Decision(Outcome.DONE, _online(owned, reason, when), beat=True)
+
+
+def _had_to_wait(when: Moment, claimed_at: datetime) -> bool:
+    """Whether a claim is older than the owner's."""
+    return when.occurred < claimed_at - CLAIM_LATE and not when.precedes(claimed_at)
 
 
 def _close(row: Row, event: Close, when: Moment, rules: Rules) -> Decision:
@@ -435,7 +446,9 @@ def _set_active(row: Row, event: SetActive) -> Decision:
 
 def _stale(row: Row, event: Stale, when: Moment, rules: Rules) -> Decision:
     """Both witnesses must be old: the mirror's beat (the event) and the row's own."""
-    last_beat = max(row.last_sign, when.occurred - timedelta(seconds=event.beat_age_s))
+    last_beat = when.occurred - timedelta(seconds=event.beat_age_s)
+    if not when.precedes(row.last_sign):
+        last_beat = max(row.last_sign, last_beat)
     since = last_beat + timedelta(seconds=rules.stale_s)
     if row.state is not State.ONLINE or since > when.now:
         return Decision(Outcome.UNCHANGED, row)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from hadir import metrics
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.errors import HadirError, StoreUnavailable
+from hadir.errors import HadirError, PostgresUnavailable, StoreUnavailable
 from hadir.realtime.capacity import follow_default
-from hadir.realtime.heartbeats import mirror_beats
+from hadir.realtime.heartbeats import CLOCK_JUMP_S, mirror_beats
 from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import LONG_GRACE_REASONS, Event, Expire, Outcome, Row, Stale, expiry_is_held
 from hadir.realtime.seeding import Seeder
@@ -54,6 +56,8 @@ class Sweeps:
         self._ready_since = ready_since
         self._changed = changed
         self._mirrored_at: float | None = None
+        self._clock_offset: float | None = None
+        self._clock_jumped_at = -math.inf
         self._hold_known = True
         """Whether a hold may be on record; then it has to be ended there."""
 
@@ -69,6 +73,7 @@ class Sweeps:
                 (LOG_MONTHS_S, self.keep_log_months),
             ):
                 tasks.create_task(self._every(cadence, sweep), name=sweep.__name__)
+            tasks.create_task(self._know_the_clock(), name="clock")
 
     async def _every(self, cadence_s: float, sweep: Callable[[], Awaitable[object]]) -> None:
         while True:
@@ -82,9 +87,9 @@ class Sweeps:
                 log.info("sweep.aborted", extra={"sweep": sweep.__name__, "error": str(error)})
 
     def amnesty(self) -> bool:
-        """R15: a grace counts only while coming back was possible, to here, with Postgres writable."""
+        """R15: a grace counts only while coming back was possible, to here, Postgres writable, its clock steady."""
         now, grace = time.monotonic(), self._config.offline_grace_s
-        since = [self._ready_since(), self._postgres.available_since]
+        since = [self._ready_since(), self._postgres.available_since, self._clock_jumped_at]
         return any(at is None or now - at < grace for at in since)
 
     async def expire(self) -> int:
@@ -94,6 +99,9 @@ class Sweeps:
         config = self._config
         asked = (sql("expiry_due"), config.offline_grace_s, config.long_grace_s, list(LONG_GRACE_REASONS), DUE_MAX)
         due = await self._postgres.fetch(*asked, False)
+        await self._watch_clock()  # after it: a jump before is seen
+        if self.amnesty():
+            return 0
         if await self._is_held(due[0]["unproven"] if due else 0):
             due = await self._postgres.fetch(*asked, True)
         if self._transitions.waiting > EXPIRY_YIELDS_ABOVE:
@@ -104,6 +112,23 @@ class Sweeps:
             if result.row is not None:
                 metrics.EXPIRIES.labels(result.row.reason).inc()
         return len(expired)
+
+    async def _know_the_clock(self) -> None:
+        """Whether or not this instance leads: the lease itself may fall to it by a jump."""
+        while True:
+            with suppress(PostgresUnavailable):
+                await self._watch_clock()
+            await asyncio.sleep(EXPIRY_S)
+
+    async def _watch_clock(self) -> None:
+        """Postgres's clock against ours: graces are judged by the former, and a jump makes all of them wrong."""
+        asked_at = time.monotonic()
+        clock = await self._postgres.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+        offset = clock - (asked_at + time.monotonic()) / 2
+        if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP_S:
+            log.error("postgres.clock_jumped", extra={"seconds": round(offset - self._clock_offset, 3)})
+            self._clock_jumped_at = time.monotonic()
+        self._clock_offset = offset
 
     async def _is_held(self, unproven: int) -> bool:
         fraction = self._config.auto_offline_max_fraction

@@ -260,6 +260,15 @@ def test_stale_needs_both_witnesses_to_be_old() -> None:
     assert after(old, Stale(59)).row == old
 
 
+def test_what_is_from_before_the_clock_was_set_back_says_nothing_about_when() -> None:
+    ahead = NOW + timedelta(hours=1)
+    row = after(replace(ONLINE, claimed_at=ahead, last_heartbeat_at=ahead), Claim("c2", "i2", SID)).row
+    assert (row.connection_id, row.claimed_at) == ("c2", NOW)
+    silent = after(replace(ONLINE, last_heartbeat_at=ahead), Stale(70)).row
+    assert (silent.state, silent.last_heartbeat_at) == (State.SUSPECT, NOW - timedelta(seconds=70))
+    assert after(replace(ONLINE, last_heartbeat_at=ahead), Stale(50)).outcome is Outcome.UNCHANGED
+
+
 def test_expiry_requires_the_version_it_judged_and_keeps_the_reason() -> None:
     row = after(SUSPECT, Expire(1)).row
     assert (row.state, row.reason, row.last_heartbeat_at) == (State.OFFLINE, "lost", SUSPECT.last_heartbeat_at)
