@@ -13,7 +13,10 @@ import pytest
 from hadir.db import migrate
 from hadir.db.pool import connect
 from hadir.db.queries import sql as query
+from hadir.dev.embedded import EmbeddedValkey
 from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
+from tests.support.market import CALM, Market
+from tests.support.system import System
 
 
 @pytest.fixture
@@ -59,6 +62,85 @@ async def test_tables_of_others_are_adopted(empty: asyncpg.Connection, empty_dat
     )
     await empty.execute("INSERT INTO mitras (id, phone) VALUES (gen_random_uuid(), '3')")
     assert await empty.fetchval("SELECT count(*) FROM mitra_presence") == 3
+
+
+FOREIGN = """
+    CREATE SCHEMA people;
+    CREATE TYPE tier AS ENUM ('new', 'gold');
+    CREATE DOMAIN phone AS text CHECK (VALUE ~ '^[+0-9 ]*$');
+    CREATE TABLE mitras (
+        number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, id uuid NOT NULL UNIQUE DEFAULT gen_random_uuid(),
+        display_name varchar(80), phone phone NOT NULL DEFAULT '', tier tier NOT NULL DEFAULT 'new', notes jsonb
+    );
+    CREATE TABLE customers (id uuid NOT NULL DEFAULT gen_random_uuid(), email text, PRIMARY KEY (id))
+        PARTITION BY HASH (id);
+    CREATE TABLE customers_0 PARTITION OF customers FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE customers_1 PARTITION OF customers FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    CREATE TABLE auth_sessions (
+        id uuid PRIMARY KEY, subject_id uuid NOT NULL, role varchar(20) NOT NULL, expires_at timestamptz NOT NULL,
+        agent text NOT NULL DEFAULT 'app'
+    );
+    CREATE TABLE people.wallets (mitra_id uuid REFERENCES mitras (id) ON DELETE CASCADE, cents bigint NOT NULL);
+    CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.display_name := upper(NEW.display_name); RETURN NEW; END $$;
+    CREATE TRIGGER shout BEFORE INSERT OR UPDATE ON mitras FOR EACH ROW EXECUTE FUNCTION shout();
+    INSERT INTO mitras (display_name, phone, tier) VALUES ('Dewi', '+62 811', 'gold'), (NULL, '', 'new');
+    INSERT INTO people.wallets SELECT id, 7 FROM mitras;
+    INSERT INTO customers (email) SELECT n || '@example.org' FROM generate_series(1, 5) AS n;
+"""
+"""Another service's tables: its keys, columns, types, triggers, partitions and rows."""
+
+
+async def shape(sql: asyncpg.Connection) -> list[tuple[object, ...]]:
+    """Everything of the schema that a migration could have left behind."""
+    records = await sql.fetch(
+        "SELECT attrelid::regclass::text, attname::text, format_type(atttypid, atttypmod), attnotnull "
+        "FROM pg_attribute JOIN pg_class c ON c.oid = attrelid "
+        "WHERE relnamespace IN ('public'::regnamespace, 'people'::regnamespace) AND attnum > 0 AND NOT attisdropped "
+        "UNION ALL SELECT 'f', proname::text, '', false FROM pg_proc WHERE pronamespace = 'public'::regnamespace "
+        "UNION ALL SELECT tgrelid::regclass::text, tgname::text, '', false FROM pg_trigger WHERE NOT tgisinternal "
+        "ORDER BY 1, 2, 3"
+    )
+    return [tuple(record) for record in records]
+
+
+async def test_the_product_runs_on_another_services_schema(
+    empty: asyncpg.Connection, empty_database: str, valkey: EmbeddedValkey
+) -> None:
+    await empty.execute(FOREIGN)
+    names = "SELECT id, display_name, phone, tier::text FROM mitras ORDER BY number"
+    before = await empty.fetch(names)
+    await migrate.migrate(empty_database)
+    assert await empty.fetch(names) == before
+    assert await empty.fetchval("SELECT sum(cents) FROM people.wallets") == 14
+    assert await empty.fetchval("SELECT count(*) FROM mitra_presence") == 2
+    async with System(empty_database, valkey.url, CALM) as system:
+        served = await system.instance()
+        dewi, phone = await Market(system).mitra(served)
+        old = await system.account(sub=str(before[0]["id"]))
+        await system.phone(served, old)
+        await system.available(served, 2)
+        customer = await system.account("customer")
+        await Market(system).won(served, customer, phone, status="active")
+        listed = (await Market(system).operator(served, "GET", "/api/internal/mitras")).json()["mitras"]
+        assert len(listed) == 3, listed
+        assert {each["display_name"] for each in listed if each["id"] == old.id} == {"DEWI"}
+        await empty.execute("DELETE FROM mitras WHERE id = $1", before[1]["id"])
+        assert await empty.fetchval("SELECT count(*) FROM mitra_presence") == 2
+        assert await system.state(dewi) == "online"
+
+
+async def test_one_column_that_does_not_fit_leaves_another_services_schema_as_it_was(
+    empty: asyncpg.Connection, empty_database: str
+) -> None:
+    await empty.execute(FOREIGN)
+    await empty.execute("ALTER TABLE auth_sessions ADD COLUMN revoked_at bigint")
+    before = await shape(empty)
+    with pytest.raises(SchemaUnfit, match=r"auth_sessions.*revoked_at.*bigint.*timestamp with time zone") as refusal:
+        await migrate.migrate(empty_database)
+    assert len(str(refusal.value).splitlines()) == 1
+    assert [each for each in await shape(empty) if each[0] != "hadir_migrations"] == before
+    assert await migrate.pending(empty) == migrate.known()
 
 
 async def test_a_login_of_others_that_has_no_end_is_good(empty: asyncpg.Connection, empty_database: str) -> None:
