@@ -214,3 +214,45 @@ async def test_one_instance_leads_and_another_takes_over(database: str, valkey: 
         await eventually(lambda: second.node.liveness.is_leader, 6)  # type: ignore[union-attr]
         ids = [record["id"] for record in await system.sql.fetch("SELECT id FROM instances")]
         assert ids == [second.node.id]  # type: ignore[union-attr]
+
+
+async def test_a_month_without_its_partition_stops_nobody_and_is_made_up_for(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        node = served.node
+        assert node is not None
+        for (name,) in await system.sql.fetch(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'presence_log'::regclass "
+            "AND inhrelid <> 'presence_log_default'::regclass"
+        ):
+            await system.sql.execute(f"DROP TABLE {name}")
+        early, late, gone = await system.accounts(3)
+        phone = await system.phone(served, early)
+        await (await system.phone(served, gone)).goodbye()
+        await system.becomes(gone, "offline")
+        assert await lines_of(system) == {"presence_log_default": 3}
+
+        # the sweep makes the months while a crowd comes and goes
+        many = await system.accounts(40)
+        phones = [asyncio.create_task(system.phone(served, each)) for each in many]
+        await asyncio.wait(phones, return_when=asyncio.FIRST_COMPLETED)
+
+        async def made() -> bool:
+            await node.sweeps.keep_log_months()
+            return "presence_log_default" not in await lines_of(system)
+
+        await eventually(made, 20)
+        await asyncio.gather(*phones)
+        await system.phone(served, late)
+        assert (await phone.ask(type="ping"))["type"] == "pong"
+        (month,) = await lines_of(system)
+        assert await lines_of(system) == {month: 3 + len(many) + 1}
+        assert await system.log_of(gone) == [("online", "connected"), ("offline", "goodbye")]
+        await system.available(served, 2 + len(many))
+
+
+async def lines_of(system: System) -> dict[str, int]:
+    """How many lines each partition of the log has."""
+    return dict(await system.sql.fetch("SELECT tableoid::regclass::text, count(*) FROM presence_log GROUP BY 1"))
