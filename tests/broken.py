@@ -33,6 +33,7 @@ BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
 MARKET_FAULTS = "tests/faults/test_pairing_faults.py"
+CLOCKS, COMPANY, SET_BACK = "tests/faults/test_clocks.py", "tests/faults/test_company.py", "tests/db/test_set_back.py"
 
 PAIRS = [
     Pair("R1 what Valkey missed is made up for", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass",
@@ -275,6 +276,46 @@ PAIRS = [
     Pair("R8 what could not be read is read again", f"{RT}/feed.py",
          "                self._work_of[role].add(party.subject_id)\n", "                pass\n",
          f"{MARKET_FAULTS}::test_what_could_not_be_read_when_it_was_rung_is_told_when_it_can"),
+    Pair("set back: the newest claim wins all the same", f"{RT}/presence.py", " and not when.precedes(claimed_at)", "",
+         f"{PRESENCE}::test_what_is_from_before_the_clock_was_set_back_says_nothing_about_when"),
+    Pair("set back: the silent are stale all the same", f"{RT}/presence.py", "if not when.precedes(row.last_sign):",
+         "if True:",
+         f"{PRESENCE}::test_what_is_from_before_the_clock_was_set_back_says_nothing_about_when"),
+    Pair("set back: a suspicion is over", "hadir/db/queries/expiry_due.sql",
+         "    OR suspect_since > now() + interval '1 second')", ")",
+         f"{SET_BACK}::test_a_suspicion_that_is_to_come_is_over"),
+    Pair("set back: beats are lowered", "hadir/db/queries/beats_store.sql",
+         "       OR p.last_heartbeat_at > clock_timestamp() + interval '1 second')", ")",
+         f"{SET_BACK}::test_a_beat_lowers_one_that_is_to_come"),
+    Pair("set back: somebody leads", "hadir/db/queries/lease_take.sql",
+         "   OR leases.expires_at > clock_timestamp() + make_interval(secs => $3::float8 + 1)\n", "",
+         f"{SET_BACK}::test_a_dead_leaders_lease_can_be_taken"),
+    Pair("set back: the dead have an age", "hadir/db/queries/instances_all.sql", "abs(", "(",
+         f"{SET_BACK}::test_an_instance_whose_beat_is_to_come_can_be_judged"),
+    Pair("set back: the dead can be buried", "hadir/db/queries/instance_rows.sql", "abs(", "(",
+         f"{SET_BACK}::test_an_instance_whose_beat_is_to_come_can_be_judged"),
+    Pair("set back: the dead are forgotten", "hadir/db/queries/instance_forget.sql", "abs(", "(",
+         f"{SET_BACK}::test_an_instance_whose_beat_is_to_come_can_be_judged"),
+    Pair("a jump of Postgres's clock ends no grace", f"{RT}/sweeps.py",
+         "            self._clock_jumped_at = time.monotonic()\n", "",
+         f"{CLOCKS}::test_postgres_clock_jumps_and_nobody_is_lost_or_kept_by_it"),
+    Pair("a jump of Postgres's clock is known to the next leader", f"{RT}/sweeps.py",
+         '            tasks.create_task(self._know_the_clock(), name="clock")\n', "",
+         f"{CLOCKS}::test_postgres_clock_jumps_and_nobody_is_lost_or_kept_by_it"),
+    Pair("a jump of Valkey's clock makes the mirror anew", f"{RT}/heartbeats.py",
+         "            await self._on_clock_jump()\n", "",
+         f"{CLOCKS}::test_valkeys_clock_jumps_and_the_beacon_says_the_same"),
+    Pair("no session state behind a pooler", "hadir/db/pool.py", 'cache = 0 if pooler == "transaction" else 100',
+         "cache = 100",
+         f"{COMPANY}::test_statements_share_few_connections_and_outlive_them"),
+    Pair("only commands that managed Valkeys allow", f"{RT}/scripts/lease.lua", "redis.call('EXISTS', KEYS[2]) == 0",
+         "#redis.call('KEYS', KEYS[2]) == 0", f"{COMPANY}::test_the_core_holds[valkey 8, allow-list]"),
+    Pair("a month is made up for whole", "hadir/db/migrations/0001_presence.sql", "SELECT * FROM moved'",
+         "SELECT * FROM moved LIMIT 1'",
+         f"{SWEEPS}::test_a_month_without_its_partition_stops_nobody_and_is_made_up_for"),
+    Pair("another service's schema is adopted", "hadir/db/migrations/0001_presence.sql",
+         "IF found = 'character varying' AND expected.type = 'text' THEN", "IF false THEN",
+         "tests/db/test_migrate.py::test_the_product_runs_on_another_services_schema"),
 ]  # fmt: skip
 
 
