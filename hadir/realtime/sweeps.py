@@ -124,7 +124,10 @@ class Sweeps:
         """Postgres's clock against ours: graces are judged by the former, and a jump makes all of them wrong."""
         asked_at = time.monotonic()
         clock = await self._postgres.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
-        offset = clock - (asked_at + time.monotonic()) / 2
+        answered_at = time.monotonic()
+        if answered_at - asked_at > CLOCK_JUMP_S:
+            return  # it, or we, stood still: nobody knows when it looked
+        offset = clock - (asked_at + answered_at) / 2
         if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP_S:
             log.error("postgres.clock_jumped", extra={"seconds": round(offset - self._clock_offset, 3)})
             self._clock_jumped_at = time.monotonic()
