@@ -284,8 +284,9 @@ class MitraSockets:
                 continue
             event = Reclaim(connection.connection_id, self.instance_id, connection.sid)
             try:
-                future = self._transitions.submit(connection.mitra_id, event, at=connection.session.last_beat)
-            except HadirError:
+                at = connection.session.last_beat
+                future = self._transitions.submit(connection.mitra_id, event, at=at, durable=True)
+            except Refused:
                 continue  # its next beat is a stranger's again, and asks again
             connection.reclaiming = True
             future.add_done_callback(partial(self._reclaimed, connection))
