@@ -87,8 +87,10 @@ def owner_of(row: Row) -> str:
 class Mirror:
     """`apply` never fails for its caller (R1): what Valkey missed is remembered and applied on its return.
 
-    `reread` reads rows by id; `live_instances` tells whose leases a warm mirror needs; `on_backwards` is called
-    when Postgres turned out to be older than the mirror, `on_overflow` when more was missed than is remembered.
+    `late_s` is how far `last_heartbeat_at` may be behind the beats of HTTP mitras: nobody else has those that a wiped
+    Valkey took with it. `reread` reads rows by id; `live_instances` tells whose leases a warm mirror needs;
+    `on_backwards` is called when Postgres turned out to be older than the mirror, `on_overflow` when more was missed
+    than is remembered.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Mirror:
         *,
         stale_s: float,
         lease_s: float,
+        late_s: float,
         reread: Callable[[Collection[str]], Awaitable[Reading]],
         live_instances: Callable[[], Iterable[str]],
         on_backwards: Callable[[], None],
@@ -107,6 +110,7 @@ class Mirror:
         self._keys = keys
         self._stale_ms = round(stale_s * 1000)
         self._lease_ms = round(lease_s * 1000)
+        self._late_s = late_s
         self._reread = reread
         self._live_instances = live_instances
         self._on_backwards = on_backwards
@@ -159,7 +163,7 @@ class Mirror:
                 row.max_sessions,
                 int(row.last_session_at.timestamp()) if row.last_session_at else 0,
                 owner_of(row),
-                round(reading.age_s(row) * 1000),
+                round(self._age_s(reading, row, beats) * 1000),
                 int(row.mitra_id in beats),
             )
         answer = await self._valkey.run("apply", keys, args)
@@ -168,6 +172,12 @@ class Mirror:
         if answer[0]:
             metrics.MIRROR_DRIFT_ROWS.inc(answer[0])
         return list(answer[1:])
+
+    def _age_s(self, reading: Reading, row: Row, beats: Collection[str]) -> float:
+        """How old the row's beat is at least; it counts where the mirror holds none."""
+        by_http = row.instance_id is None and (row.connection_id or "").startswith(HTTP_OWNER)
+        late_s = self._late_s if by_http and row.mitra_id not in beats else 0.0
+        return max(0.0, reading.age_s(row) - late_s)
 
     async def _judge(self, newer: list[str]) -> None:
         """The mirror is ahead. A row read again after that which is still behind means Postgres went backwards."""

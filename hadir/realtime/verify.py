@@ -197,6 +197,7 @@ async def opened(config: Config) -> AsyncIterator[tuple[Verifier, Seeder]]:
             keys,
             stale_s=config.heartbeat_stale_s,
             lease_s=config.instance_lease_s,
+            late_s=config.beat_late_s,
             reread=lambda ids: presence_rows.read(postgres, ids),
             live_instances=lambda: (),
             on_backwards=lambda: None,
