@@ -19,6 +19,7 @@ from hadir.db import migrate
 from hadir.db.pool import Postgres
 from hadir.errors import HadirError, SchemaBehind, StoreUnavailable
 from hadir.realtime import rows as presence_rows
+from hadir.realtime.aftermath import look_again
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.availability import Availability
 from hadir.realtime.bell import Bell
@@ -79,6 +80,7 @@ class Node:
             keys,
             stale_s=config.heartbeat_stale_s,
             lease_s=config.instance_lease_s,
+            late_s=config.beat_late_s,
             reread=lambda ids: presence_rows.read(self.postgres, ids),
             live_instances=lambda: self.liveness.live_ids(),
             on_backwards=lambda: self._spawn(self.seeder.went_back()),
@@ -175,7 +177,7 @@ class Node:
         self.feed.on_revoked.append(self.dashboards.revoked)
         self.valkey.on_lost.append(self.heartbeats.valkey_lost)
         self.valkey.on_back.append(self._valkey_back)
-        self.postgres.on_back.append(self.feed.gap)
+        self.postgres.on_back.append(self._postgres_back)
         self.bus.on_gap.append(self.feed.gap)
         self.bus.on_event.append(self._heard)
         self.app_config.on_change.append(self._config_changed)
@@ -306,6 +308,10 @@ class Node:
             log.debug("presence.changed", extra={"mitra": row.mitra_id, "state": row.state, "reason": row.reason})
         if rows:
             self.bus.publish("presence", (row.mitra_id for row in rows))
+
+    def _postgres_back(self) -> None:
+        self.feed.gap()
+        self._spawn(look_again(self.postgres, self.mirror, self.transitions, self.registry, self.id))
 
     def _valkey_back(self) -> None:
         self.heartbeats.start_over()

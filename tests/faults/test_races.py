@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import websockets
 
-from hadir.dev.embedded import EmbeddedValkey
+from hadir import metrics
+from hadir.db.pool import connect
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from hadir.errors import PostgresUnavailable
 from hadir.realtime import liveness
 from hadir.realtime.messages import CloseCode
+from hadir.realtime.presence import Outcome, SetActive, SetStatus
 from hadir.realtime.verify import opened
+from tests.db.world import blocked
 from tests.faults.proxy import Proxy
 from tests.faults.test_interleavings import CALM, node_of, row_held
 from tests.support import eventually
@@ -250,3 +260,337 @@ async def test_a_partitioned_instance_takes_back_whom_the_reaper_took_offline_me
                 await node_of(lives).transitions.join()
                 assert await system.state(leaves) == "offline"
                 await no_drift(system)
+
+
+async def test_a_frozen_instance_that_thaws_after_the_grace_takes_its_mitras_back(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    with quick_judges():
+        async with System(database, valkey.url, SHORT) as system:
+            judge = node_of(await system.instance())
+            frozen, mitra = await system.process(), await system.account()
+            phone = await system.phone(frozen.served, mitra)
+            await eventually(lambda: judge.liveness.is_leader and not judge.sweeps.amnesty(), 10)
+            await eventually(lambda: len(judge.liveness.instances) == 2, 10)
+            frozen_id = next(each.id for each in judge.liveness.instances if each.id != judge.id)
+            frozen.freeze()
+            try:
+                await silenced(system, frozen_id)
+                await system.becomes(mitra, "suspect", within=15)
+                await grace_over(system, mitra)
+                await system.becomes(mitra, "offline", within=15)
+            finally:
+                frozen.thaw()
+            await phone.ask(type="ping")
+            row = await system.becomes(mitra, "online", within=20)
+            assert (row["reason"], row["connection_id"]) == ("back", phone.hello["connection_id"])
+            assert [state for state, _ in await system.log_of(mitra)] == ["online", "suspect", "offline", "online"]
+            await no_drift(system)
+
+
+async def test_an_instance_that_is_killed_and_started_again_under_its_name_is_another(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    with quick_judges():
+        async with System(database, valkey.url, SHORT) as system:
+            judge = node_of(await system.instance())
+            process = await system.process(HADIR_INSTANCE_ID="same")
+            returns, stays_away = await system.account(), await system.account()
+            for mitra in (returns, stays_away):
+                await system.phone(process.served, mitra)
+            died = (await system.row(returns))["instance_id"]
+            await process.kill()
+            await process.start(system.http)
+            again = await system.phone(process.served, returns)
+            await silenced(system, died)
+            row = await system.becomes(stays_away, "suspect", within=15)
+            assert (row["reason"], row["instance_id"]) == ("instance_died", None)
+            row = await system.row(returns)
+            assert row["connection_id"] == again.hello["connection_id"]
+            assert row["instance_id"].startswith("same-")
+            assert row["instance_id"] != died
+            assert await system.log_of(returns) == [("online", "connected")], "its new socket is not the old one's"
+            gone = "SELECT count(*) = 0 FROM instances WHERE id = $1"
+            await eventually(lambda: system.sql.fetchval(gone, died), 10)
+            await eventually(lambda: judge.mirror.counts(), 10)
+            await no_drift(system)
+
+
+# a wave of offers against a mitra that moves
+
+WHERE = {
+    "offers are committed and no route is looked up": ("bell", "_routes", False),
+    "its route led to where it was": ("bell", "_routes", True),
+    "its claim is not mirrored yet": ("mirror", "apply", False),
+    "its work is read already": ("sockets", "_read_work", True),
+}
+
+
+@pytest.mark.parametrize("when", WHERE)
+async def test_a_mitra_that_moves_while_it_is_offered_something_is_told_of_it(
+    database: str, valkey: EmbeddedValkey, when: str
+) -> None:
+    async with System(database, valkey.url, {**CALM, "PAIRING_WAVE_SECONDS": "0.3"}) as system:
+        first, second = await system.instance(), await system.instance()
+        mitra, customer = await system.account(), await system.account("customer")
+        await system.phone(first, mitra)
+        await system.available(first, 1)
+        part, name, behind = WHERE[when]
+        here, there = (getattr(node_of(each), part) for each in (first, second))
+        async with stopped(there, name, behind=behind) as arrives:
+            if part == "bell":  # whichever of the two makes the wave
+                async with stopped(here, name, behind=behind) as rings:
+                    await system.pair(first, customer)
+                    await eventually(lambda: rings.standing + arrives.standing, 10)
+                    phone = await system.phone(second, mitra)
+            else:
+                coming = asyncio.create_task(system.phone(second, mitra))
+                await arrives.reached()
+                await system.pair(first, customer)
+                offered = "SELECT count(*) = 1 FROM pairing_offers"
+                await eventually(lambda: system.sql.fetchval(offered), 10)
+                if behind:
+                    (connection,) = node_of(second).registry.of(mitra.id)
+                    await eventually(lambda: connection.told.offers, 10)
+                arrives.open()
+                phone = await coming
+        (offer,) = phone.hello["state"]["offers"]
+        won = await phone.ask(type="offer.accept", pairing_id=offer["pairing_id"])
+        assert won["result"] == "won"
+        assert not [each for each in phone.received if each["type"] == "offer"], "hello had it"
+
+
+# a drain against the mitras that it sends away
+
+
+@pytest.mark.parametrize("first", ["claim", "close", "claim, not mirrored"])
+async def test_a_drain_and_the_arrival_elsewhere_take_nobody_offline_in_either_order(
+    database: str, valkey: EmbeddedValkey, first: str
+) -> None:
+    async with System(database, valkey.url, {**CALM, "DRAIN_SECONDS": "0.3"}) as system:
+        served, mitra = await system.instance(), await system.account()
+        to = node_of(served)
+        async with system.running() as leaves:
+            left = node_of(leaves)
+            old = await system.phone(leaves, mitra)
+            held = {
+                "claim": (left.transitions._batcher, "_flush"),
+                "close": (to.transitions._batcher, "_flush"),
+                "claim, not mirrored": (to.mirror, "apply"),
+            }
+            async with stopped(*held[first]) as late:
+                draining = asyncio.create_task(left.drain())
+                if first == "claim":
+                    await late.reached()
+                    new = await system.phone(served, mitra)
+                else:
+                    coming = asyncio.create_task(system.phone(served, mitra))
+                    await late.reached()
+                    assert await old.ended(10) in (CloseCode.RESTARTING, CloseCode.SUPERSEDED)
+                    await left.transitions.join()
+                    if first == "close":
+                        assert await system.state(mitra) == "suspect"
+                    late.open()
+                    new = await coming
+            await draining
+        await to.transitions.join()
+        row = await system.row(mitra)
+        assert (row["state"], row["connection_id"]) == ("online", new.hello["connection_id"])
+        between = [("suspect", "drained"), ("online", "back")] if first == "close" else []
+        assert await system.log_of(mitra) == [("online", "connected"), *between]
+        await system.available(served, 1, within=15)
+        await no_drift(system)
+
+
+# stores that were away, or come back older
+
+
+async def reconnected(system: System) -> None:
+    """The test's own connection to Postgres, after that was away."""
+
+    async def again() -> bool:
+        system.sql.terminate()
+        system.sql = await connect(system.database_url, pooler="none")
+        return True
+
+    async def tried() -> bool:
+        try:
+            return await again()
+        except PostgresUnavailable:
+            return False
+
+    await eventually(tried, 20)
+
+
+async def passed(seconds: float) -> None:
+    """So much time goes by: what is tested is that it does."""
+    since = time.monotonic()
+    await eventually(lambda: time.monotonic() - since > seconds, seconds + 10)
+
+
+async def test_a_grace_that_ends_while_postgres_is_away_takes_nobody_offline(
+    own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey
+) -> None:
+    async with System(own_postgres.url, valkey.url, {**CALM, "MITRA_OFFLINE_GRACE_SECONDS": "3"}) as system:
+        served = await system.instance()
+        node = node_of(served)
+        stays, lost, returns = [await system.account() for _ in range(3)]
+        await system.phone(served, stays)
+        await eventually(lambda: node.liveness.is_leader and not node.sweeps.amnesty(), 10)
+        for mitra in (lost, returns):
+            (await system.phone(served, mitra)).cut()
+            await system.becomes(mitra, "suspect")
+        own_postgres.kill()
+        await eventually(lambda: not node.postgres.available, 10)
+        await passed(3.5)
+        back = await system.phone(served, returns)
+        assert back.hello["state"]["pending"] is True
+        await own_postgres.start()
+        await reconnected(system)
+        await system.becomes(returns, "online", within=10)
+        await eventually(lambda: node.liveness.is_leader, 10)
+        assert node.sweeps.amnesty()
+        assert await node.sweeps.expire() == 0
+        await system.phone(served, lost)
+        await eventually(lambda: not node.sweeps.amnesty(), 10)
+        await node.sweeps.expire()
+        assert await system.sql.fetchval("SELECT count(*) FROM presence_log WHERE state = 'offline'") == 0
+        await system.available(served, 3)
+
+
+async def test_a_postgres_restored_from_an_older_copy_is_followed_in_every_way(
+    own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey
+) -> None:
+    async with System(own_postgres.url, valkey.url, SHORT) as system:
+        served = await system.instance()
+        node, operator = node_of(served), await system.account("operator")
+        stays, came, left, deactivated = [await system.account() for _ in range(4)]
+        phones = {each.id: await system.phone(served, each) for each in (stays, left, deactivated)}
+        cluster, copy = own_postgres.data_dir / "cluster", own_postgres.data_dir / "copy"
+        await own_postgres.stop()
+        await asyncio.to_thread(subprocess.run, ["cp", "-a", cluster, copy], check=True)
+        await own_postgres.start()
+        await reconnected(system)
+        await eventually(lambda: node.postgres.available, 10)
+        lost_claim = phones[came.id] = await system.phone(served, came)
+        await phones.pop(left.id).goodbye()
+        await system.becomes(left, "offline")
+        url = f"{served.inner_url}/api/internal/mitras/{deactivated.id}/deactivate"
+        assert (await system.http.post(url, headers=operator.bearer)).status_code == 200
+        await phones.pop(deactivated.id).ended()
+        await system.available(served, 2, within=10)
+        own_postgres.kill()
+        await eventually(lambda: not node.postgres.available, 10)
+        shutil.rmtree(cluster)
+        copy.rename(cluster)
+        await own_postgres.start()
+        await reconnected(system)
+        assert await system.state(came) == "offline", "as it was in the copy"
+        assert await lost_claim.ended(20) == CloseCode.RESTARTING
+        phones[came.id] = await system.phone(served, came)
+        for gone in (left, deactivated):  # the copy has them online on sockets that are long closed
+            await system.becomes(gone, "offline", within=20)
+        assert await system.state(stays) == "online"
+        await system.available(served, 2, within=10)
+        await no_drift(system)
+
+
+async def test_a_valkey_that_dies_just_before_beats_are_mirrored_moves_no_count(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, {**CALM, "HEARTBEAT_MIRROR_INTERVAL_SECONDS": "600"}) as system:
+        served, other = await system.instance(), await system.instance()
+        nodes = [node_of(each) for each in (served, other)]
+        await eventually(lambda: all(len(node.liveness.live_ids()) == 2 for node in nodes), 10)
+        here, there, polls = [await system.account() for _ in range(3)]
+        await system.phone(served, here)
+        await system.phone(other, there)
+        for path in ("online", "heartbeat"):
+            answer = await system.http.post(f"{served.url}/api/mitra/status/{path}", headers=polls.bearer)
+            assert answer.status_code == 200
+        await system.available(served, 3)
+        # The last run was a whole interval ago, and the beats that it found were an interval old.
+        await system.sql.execute("UPDATE mitra_presence SET last_heartbeat_at = now() - interval '610 s'")
+        said: list[dict[str, Any]] = []
+
+        async def state(expected: str, of: Served) -> bool:
+            said.append(await system.beacon(of))
+            return bool(said[-1]["state"] == expected)
+
+        # What sockets have beaten meanwhile is written at once, and would hide what is asked here.
+        async with stopped(nodes[0].heartbeats, "_to_postgres"), stopped(nodes[1].heartbeats, "_to_postgres"):
+            valkey.kill()
+            for each in (served, other):
+                await eventually(partial(state, "rebuilding", each), 10)
+        await valkey.start()
+        for each in (served, other):
+            await eventually(partial(state, "live", each), 15)
+        assert [each for each in said if each["available"] != 3] == []
+        assert await system.sql.fetchval("SELECT count(*) FROM presence_log WHERE state <> 'online'") == 0
+
+
+# the batcher, and what meets its statements
+
+
+async def test_a_flush_that_postgres_ends_to_break_a_deadlock_is_repeated(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system, System(database, valkey.url, CALM) as another:
+        served, mitra, other = await system.instance(), await system.account(), await system.account()
+        node = node_of(served)
+        phones = [await system.phone(served, each) for each in (mitra, other)]
+        retries = metrics.BATCH_RETRIES.labels("transitions")
+        before = retries._value.get()
+        # It locks the login, then wants the row; a deactivation has the row, then wants its logins.
+        await another.sql.execute("SET deadlock_timeout = '1 min'")  # so that it is the flush that Postgres ends
+        await another.sql.execute("BEGIN")
+        await another.sql.execute("SELECT FROM auth_sessions WHERE subject_id = $1 FOR UPDATE", mitra.id)
+        deactivated = node.transitions.submit(mitra.id, SetActive(False, "an operator"))
+        status = node.transitions.submit(other.id, SetStatus(phones[1].hello["connection_id"], False))
+        await blocked(database)
+        await another.sql.execute("UPDATE mitra_presence SET wants_online = false WHERE mitra_id = $1", mitra.id)
+        await another.sql.execute("COMMIT")
+        for result in (await asyncio.wait_for(deactivated, 10), await asyncio.wait_for(status, 10)):
+            assert result.outcome is Outcome.DONE
+        assert retries._value.get() > before, "it was the flush that Postgres ended"
+        assert await phones[0].ended(10) == CloseCode.DEACTIVATED
+        assert [await system.state(each) for each in (mitra, other)] == ["offline", "offline"]
+        assert await system.log_of(mitra) == [("online", "connected"), ("offline", "deactivated")]
+        assert node.postgres.available
+        await no_drift(system)
+
+
+# a wipe inside a seed
+
+
+async def test_a_wipe_before_any_call_of_a_seed_leaves_a_whole_mirror_or_a_cold_one(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system, opened(system.config()) as (verifier, seeder):
+        mitras = await system.accounts(3)
+        await system.sql.execute("UPDATE mitra_presence SET is_online = true WHERE mitra_id <> $1", mitras[0].id)
+        await system.sql.execute("UPDATE mitra_presence SET is_active = false WHERE mitra_id = $1", mitras[1].id)
+        valkey_of_seed = seeder._mirror._valkey
+        call, outcomes = valkey_of_seed.command, []
+        for wiped in range(1, 100):
+            calls = 0
+
+            async def command(*words: Any, wiped: int = wiped) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls == wiped:
+                    await system.valkey.flushall()
+                return await call(*words)
+
+            valkey_of_seed.command = command  # type: ignore[method-assign]
+            seeded = await seeder.seed("test")
+            valkey_of_seed.command = call  # type: ignore[method-assign]
+            outcomes.append(seeded)
+            assert await seeder._mirror.is_seeded() == seeded
+            if seeded:
+                async for page in verifier._pages():
+                    assert await verifier._differ(page) == {}
+            if calls < wiped:
+                break
+        assert outcomes == [True] + [False] * (len(outcomes) - 2) + [True], "only a wipe before it began, or none"
+        assert len(outcomes) > 15
