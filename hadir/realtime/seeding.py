@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from contextlib import suppress
 
 from hadir import metrics
 from hadir.db.pool import Postgres
@@ -74,6 +75,14 @@ class Seeder:
         Raises `StoreUnavailable`. A mirror that is warm stays so, and is put right.
         """
         token = secrets.token_hex(8)
+        try:
+            return await self._seed(token, why)
+        except (StoreUnavailable, asyncio.CancelledError):
+            with suppress(StoreUnavailable):  # the lease ends by itself, but until then nobody could seed
+                await self._mirror.seed_lease(token, "drop", LEASE_S)
+            raise
+
+    async def _seed(self, token: str, why: str) -> bool:
         if not await self._mirror.seed_lease(token, "take", LEASE_S):
             return False
         started = time.monotonic()
