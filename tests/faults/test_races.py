@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -468,7 +467,8 @@ async def test_a_postgres_restored_from_an_older_copy_is_followed_in_every_way(
         phones = {each.id: await system.phone(served, each) for each in (stays, left, deactivated)}
         cluster, copy = own_postgres.data_dir / "cluster", own_postgres.data_dir / "copy"
         await own_postgres.stop()
-        await asyncio.to_thread(subprocess.run, ["cp", "-a", cluster, copy], check=True)
+        copying = await asyncio.create_subprocess_exec("cp", "-a", cluster, copy)
+        assert await copying.wait() == 0
         await own_postgres.start()
         await reconnected(system)
         await eventually(lambda: node.postgres.available, 10)

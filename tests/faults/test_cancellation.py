@@ -1,0 +1,158 @@
+"""Callers that are cancelled at every one of their awaits, in turn: what they began is finished, or was never begun."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from hadir.dev.embedded import EmbeddedValkey
+from hadir.realtime.node import Node
+from hadir.realtime.peer import Login
+from hadir.realtime.presence import Claim, Outcome, TakeOffline
+from hadir.realtime.transitions import Request, Result
+from hadir.realtime.verify import opened
+from tests.faults.test_interleavings import CALM, cut_off_from_postgres, node_of
+from tests.faults.test_races import no_drift
+from tests.support import eventually
+from tests.support.barriers import Interrupted, interrupt
+from tests.support.system import Account, System
+
+AWAITS_MAX = 100
+LONG = {**CALM, "MITRA_OFFLINE_GRACE_SECONDS": "30"}
+WHEN = pytest.mark.parametrize("late", [False, True], ids=["while it waits", "as it is woken"])
+
+
+async def at_every_await(begin: Callable[[], Coroutine[Any, Any, Any]], late: bool) -> AsyncIterator[Interrupted[Any]]:
+    """Once for each await that there is: what `begin` makes, cancelled there; the last one ran to its end."""
+    for at in range(1, AWAITS_MAX):
+        interrupted = await interrupt(begin(), at, late=late)
+        yield interrupted
+        if interrupted.over:
+            assert at > 1, "it has no await"
+            return
+    raise AssertionError("it has too many awaits")
+
+
+async def nothing_held(node: Node) -> None:
+    """Nothing of Postgres is held, and nothing waits to be written."""
+    await eventually(lambda: node.postgres.in_use[0] == 0 and node.transitions.waiting == 0, 10)
+
+
+@WHEN
+@pytest.mark.parametrize("pending", [False, True], ids=["claimed", "pending"])
+async def test_a_connect_that_is_cancelled_leaves_no_socket_and_owns_no_row(
+    database: str, valkey: EmbeddedValkey, pending: bool, late: bool
+) -> None:
+    async with System(database, valkey.url, LONG) as system:
+        node, mitra = node_of(await system.instance()), await system.account()
+        login = Login(mitra.id, mitra.role, mitra.sid, 600)
+
+        async def connects() -> None:
+            async for interrupted in at_every_await(lambda: node.sockets.admit(login, None, node.market), late):
+                assert len(node.registry.of(mitra.id)) == interrupted.over
+
+        if pending:
+            await eventually(node.mirror.counts)
+            async with cut_off_from_postgres(node):
+                await connects()
+                assert node.sockets._pending == 1
+        else:
+            await connects()
+        await nothing_held(node)
+        (last,) = node.registry.of(mitra.id)  # the one that was not cancelled
+        row = await system.row(mitra)
+        assert (row["state"], row["connection_id"], row["instance_id"]) == ("online", last.connection_id, node.id)
+        assert node.sockets._pending == 0
+        last.ended(1000)
+        await node.transitions.join()
+        row = await system.row(mitra)
+        assert (row["state"], row["instance_id"]) == ("offline", None)
+        assert len(node.registry) == 0
+        await no_drift(system)
+
+
+async def test_whoever_no_longer_waits_for_a_transition_has_it_written_all_the_same(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, LONG) as system:
+        served, mitra = await system.instance(), await system.account()
+        node, phone = node_of(served), await system.phone(served, mitra)
+
+        async def take_offline() -> Outcome:
+            return (await node.transitions.submit(mitra.id, TakeOffline("an operator"))).outcome
+
+        assert not (await interrupt(take_offline(), 1, late=False)).over
+        await system.becomes(mitra, "offline")
+        assert await take_offline() is Outcome.UNCHANGED
+        assert (await phone.ask(type="ping"))["type"] == "pong"
+        await nothing_held(node)
+
+
+@WHEN
+async def test_a_flush_that_is_cancelled_wrote_everything_or_nothing_and_may_be_repeated(
+    database: str, valkey: EmbeddedValkey, late: bool
+) -> None:
+    async with System(database, valkey.url, LONG) as system:
+        node, mitras = node_of(await system.instance()), iter(await system.accounts(2 * AWAITS_MAX))
+        pairs: list[tuple[Account, Account]] = []
+
+        def flush() -> Coroutine[Any, Any, Any]:
+            pairs.append((next(mitras), next(mitras)))
+            return node.transitions._flush([claim(node, each) for each in pairs[-1]])
+
+        async for _ in at_every_await(flush, late):
+            await nothing_held(node)
+            ids = [each.id for each in pairs[-1]]
+            claimed = "SELECT count(*) FROM mitra_presence WHERE is_online AND mitra_id = ANY ($1::uuid[])"
+            assert await system.sql.fetchval(claimed, ids) in (0, 2), "one transaction"
+
+            async def repeated() -> bool:
+                results = await node.transitions._flush([claim(node, each) for each in pairs[-1]])
+                # Postgres may be about to find out that nobody waits for what it still does, and holds the rows.
+                return all(isinstance(each, Result) and each.outcome is Outcome.DONE for each in results)
+
+            await eventually(repeated, 10)
+            for each in pairs[-1]:
+                assert await system.log_of(each) == [("online", "connected")]
+        assert node.postgres.available
+        assert await node.mirror.beats_by_age(oldest_s=None, youngest_s=0, limit=1000) is not None
+        online = await system.sql.fetchval("SELECT count(*) FROM mitra_presence WHERE is_online")
+        assert await system.valkey.scard("mitras:online") == online == 2 * len(pairs)
+
+
+def claim(node: Node, mitra: Account) -> Request:
+    return Request(mitra.id, Claim(f"of {mitra.id}", node.id, mitra.sid, True), 0.0)
+
+
+@WHEN
+async def test_a_seed_that_is_cancelled_is_in_nobodys_way(database: str, valkey: EmbeddedValkey, late: bool) -> None:
+    async with System(database, valkey.url, LONG) as system, opened(system.config()) as (verifier, seeder):
+        await system.accounts(3)
+        await system.sql.execute("UPDATE mitra_presence SET is_online = true")
+        async for interrupted in at_every_await(lambda: seeder.seed("test"), late):
+            seeded = await seeder._mirror.is_seeded()
+            assert seeded or not interrupted.over
+            await eventually(lambda: seeder.seed("test"), 3)
+            async for page in verifier._pages():
+                assert await verifier._differ(page) == {}
+            await system.valkey.flushall()
+
+
+async def test_a_drain_that_is_cancelled_can_be_begun_again_and_loses_no_close(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, {**LONG, "DRAIN_SECONDS": "0.1"}) as system:
+        node, mitra = node_of(served := await system.instance()), await system.account()
+        async for interrupted in at_every_await(node.drain, late=False):
+            if not interrupted.over:
+                await node.drain()
+            assert len(node.registry) == 0
+            await nothing_held(node)
+            assert await system.sql.fetchval("SELECT count(*) FROM instances") == 0
+            assert await system.sql.fetchval("SELECT count(*) FROM mitra_presence WHERE instance_id IS NOT NULL") == 0
+            # It serves again, as if it had just been started.
+            node.state, node.sockets.draining, node.liveness._left = "ready", False, False
+            await system.phone(served, mitra)
+        assert "offline" not in [state for state, _ in await system.log_of(mitra)]
