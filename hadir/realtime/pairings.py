@@ -109,7 +109,7 @@ class Pairings:
 
     async def cancel(self, pairing_id: str, customer_id: str) -> Pairing:
         """Raises `Refused`: 404, or 409 where it was accepted or has expired."""
-        if await self._postgres.fetchval(sql("pairing_cancel"), pairing_id, customer_id) is not None:
+        if await self._postgres.fetchval(sql("pairing_cancel"), pairing_id, customer_id):
             metrics.PAIRINGS.labels(PairingStatus.CANCELLED).inc()
             self._bell.ring(customers=[customer_id], decided=[pairing_id])
         pairing = await self.read(pairing_id, customer_id)

@@ -77,7 +77,7 @@ class Bazaar(World):
 
     async def cancel(self, pairing: str, sql: asyncpg.Connection | None = None) -> bool:
         customer = (await self.pairing_row(pairing))["customer_id"]
-        return await (sql or self.sql).fetchval(query("pairing_cancel"), pairing, customer) is not None
+        return bool(await (sql or self.sql).fetchval(query("pairing_cancel"), pairing, customer))
 
     async def expire(self, sql: asyncpg.Connection | None = None) -> list[str]:
         records = await (sql or self.sql).fetch(query("pairings_expire"), LATE_S, 200)

@@ -205,3 +205,20 @@ async def test_a_missing_right_and_a_wrong_password_are_one_sentence(
             await migrate.migrate(url._replace(netloc=f"{guest}:y@{url.hostname}:{url.port}").geturl())
     finally:
         await empty.execute(f"DROP ROLE {guest}")
+
+
+async def test_sessions_that_were_there_before_pairings_are_news_to_no_feed(empty: asyncpg.Connection) -> None:
+    before, pairings = [each for each in migrate.known() if each < "0003"], "0003_pairing"
+    for name in before:
+        assert await migrate._ensure(empty, name)
+    mitra, customer, session = (str(uuid.uuid4()) for _ in range(3))
+    await empty.execute("INSERT INTO mitras (id) VALUES ($1)", mitra)
+    await empty.execute("INSERT INTO customers (id) VALUES ($1)", customer)
+    insert = "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) VALUES ($1, $2, $3, 'active')"
+    await empty.execute(insert, session, customer, mitra)
+    assert await migrate._ensure(empty, pairings)
+    ages = "SELECT now() - changed_at > interval '1 year' AS old FROM chat_sessions WHERE id = $1"
+    assert await empty.fetchval(ages, session)
+    new = str(uuid.uuid4())
+    await empty.execute(insert, new, customer, mitra)
+    assert not await empty.fetchval(ages, new)

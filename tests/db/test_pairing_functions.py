@@ -6,7 +6,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from hadir.dev.embedded import EmbeddedPostgres
 from hadir.realtime.session import Event
 from tests.conftest import fresh_database
 from tests.db.bazaar import PAYMENT_S, SESSION_S, Bazaar
-from tests.db.world import another, blocked, overlapping
+from tests.db.world import Step, another, blocked, overlapping
 
 # accept
 
@@ -389,22 +389,42 @@ async def test_a_search_for_a_session_that_is_deleted_is_over(bazaar: Bazaar) ->
     assert await bazaar.status(pairing) == "cancelled"
 
 
-@pytest.mark.parametrize("statement", ["accept", "end", "pay"])
-async def test_a_statement_gives_up_before_its_client_and_leaves_nothing_waiting(
-    bazaar: Bazaar, database: str, statement: str
+async def test_every_statement_gives_up_before_its_client_and_leaves_nothing_waiting(
+    bazaar: Bazaar, database: str
 ) -> None:
-    mitra = await bazaar.ready(max_sessions=9)
-    session = await bazaar.won(mitra)
-    pairing = await bazaar.pairing(mitra)
-    steps: dict[str, Any] = {
-        "accept": partial(bazaar.accept, pairing, mitra),
-        "end": partial(bazaar.happens, session, Event.END),
-        "pay": partial(pay, bazaar, session),
+    held, free = await bazaar.ready(max_sessions=9), await bazaar.ready(max_sessions=9)
+    customer, other = await bazaar.customer(), await bazaar.ready()
+    ends, pays = await bazaar.won(held), await bazaar.won(held)
+    goes_on = await bazaar.won(free, status="active")
+    accepts, over, declined = await bazaar.pairing(held), await bazaar.pairing(free), await bazaar.pairing(free)
+    cancelled = await bazaar.pairing(other)
+    await bazaar.past_deadline(over)
+    sender = (await bazaar.session_row(goes_on))["customer_id"]
+    steps: dict[str, Step] = {
+        "accept": partial(bazaar.accept, accepts, held),
+        "end": partial(bazaar.happens, ends, Event.END),
+        "pay": partial(pay, bazaar, pays),
+        "decline": partial(bazaar.decline, declined, free),
+        "cancel": partial(bazaar.cancel, cancelled),
+        "expire": bazaar.expire,
+        "create": lambda sql: bazaar.create(customer, sql=sql),
+        "reroute": lambda sql: bazaar.reroute(goes_on, sql=sql),
+        "send": lambda sql: sql.fetchrow(query("chat_send"), str(uuid.uuid4()), goes_on, sender, "1", "Halo"),
+        "wave": lambda sql: bazaar.waves({accepts: 2}, [free], sql=sql),
     }
-    async with another(database) as holder, another(database) as one, holder.transaction():
-        await holder.execute("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE", mitra)
-        with pytest.raises(asyncpg.LockNotAvailableError):
-            await asyncio.wait_for(steps[statement](one), 5)
+    async with another(database) as holder, AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(another(database)) for _ in steps]
+        async with holder.transaction():
+            await holder.execute("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE", held)
+            await holder.execute("SELECT FROM pairing_offers WHERE pairing_id = $1 FOR UPDATE", over)
+            await holder.execute("SELECT FROM pairings WHERE id IN ($1, $2) FOR UPDATE", declined, cancelled)
+            await holder.execute("SELECT FROM chat_sessions WHERE id = $1 FOR UPDATE", goes_on)
+            await holder.execute("SELECT pg_advisory_xact_lock(7230015448411)")
+            await bazaar.create(customer, sql=holder)
+            begun = [step(sql) for step, sql in zip(steps.values(), connections, strict=True)]
+            answers = await asyncio.gather(*begun, return_exceptions=True)
+    gave_up = dict.fromkeys(steps, asyncpg.LockNotAvailableError)
+    assert dict(zip(steps, map(type, answers), strict=True)) == gave_up
 
 
 async def test_no_session_ends_by_itself_while_an_event_about_it_waits(bazaar: Bazaar) -> None:

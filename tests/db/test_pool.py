@@ -14,6 +14,7 @@ import pytest
 from hadir.db.pool import ACQUIRE_S, COMMAND_S, CONNECT_S, PROBE_COMMAND_S, RELEASE_S, Postgres
 from hadir.dev.embedded import EmbeddedPostgres
 from hadir.errors import PostgresUnavailable
+from tests.db.world import another, blocked
 from tests.support import eventually
 
 MARGIN_S = 2.0
@@ -127,6 +128,24 @@ async def test_a_deadlock_reaches_the_caller(postgres: Postgres) -> None:
     results = await asyncio.gather(cross(1, 2), cross(2, 1), return_exceptions=True)
     assert sorted(map(type, results), key=str) == sorted([asyncpg.DeadlockDetectedError, type(None)], key=str)
     assert postgres.available
+
+
+async def test_one_statement_that_met_another_in_a_deadlock_is_repeated(postgres: Postgres, database: str) -> None:
+    await postgres.execute("CREATE TABLE t AS SELECT n, 0 AS times FROM generate_series(1, 2) AS n")
+    await postgres.execute(
+        "CREATE FUNCTION twice() RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
+        "UPDATE t SET times = times + 1 WHERE n = 1; UPDATE t SET times = times + 1 WHERE n = 2; RETURN 1; END $$"
+    )
+    async with another(database) as other:
+        await other.execute("SET deadlock_timeout = '1 min'")  # so that it is the pool's statement that Postgres ends
+        await other.execute("BEGIN")
+        await other.execute("UPDATE t SET n = n WHERE n = 2")
+        asked = asyncio.create_task(postgres.fetchval("SELECT twice()"))
+        await blocked(database)
+        await other.execute("UPDATE t SET n = n WHERE n = 1")
+        await other.execute("COMMIT")
+        assert await asked == 1
+    assert [record["times"] for record in await postgres.fetch("SELECT times FROM t")] == [1, 1]
 
 
 async def test_connections_are_kept_and_are_at_most_as_many_as_allowed(postgres: Postgres) -> None:

@@ -305,6 +305,32 @@ async def test_what_could_not_be_read_when_it_was_rung_is_told_when_it_can(
         assert (await session_of(app, "ended"))["id"] == session
 
 
+async def test_a_receipt_of_an_offer_that_somebody_holds_waits_and_the_others_do_not(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        one, two = await system.account(), await system.account()
+        phones = [await system.phone(served, each) for each in (one, two)]
+        await system.available(served, 2)
+        pairing = await system.pair(served, await system.account("customer"))
+        for phone in phones:
+            await phone.message("offer")
+
+        async def seen(mitra: Account) -> bool:
+            asked = "SELECT seen_at IS NOT NULL FROM pairing_offers WHERE mitra_id = $1"
+            return bool(await system.sql.fetchval(asked, mitra.id))
+
+        async with system.sql.transaction():
+            await system.sql.execute("SELECT FROM pairing_offers WHERE mitra_id = $1 FOR UPDATE", one.id)
+            waiting = asyncio.create_task(phones[0].ask(type="offer.seen", pairing_id=pairing["id"]))
+            assert (await phones[1].ask(type="offer.seen", pairing_id=pairing["id"]))["type"] == "ack"
+            assert await seen(two)
+            assert not waiting.done(), "what is acknowledged is written"
+        assert (await waiting)["type"] == "ack"
+        assert await seen(one)
+
+
 async def won(system: System, served: Served, customer: Account, phone: Phone) -> str:
     """The id of a session that waits for its payment."""
     await system.available(served, 1)

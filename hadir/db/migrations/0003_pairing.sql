@@ -384,6 +384,26 @@ BEGIN
                          WHEN 'expired' THEN 'expired' ELSE 'withdrawn' END;
 END $$;
 
+-- Its customer does not want it any more. Answers whether it was searching until now.
+CREATE FUNCTION pairing_cancel(p_pairing uuid, p_customer uuid) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '4s' AS $$
+BEGIN
+    UPDATE pairings SET status = 'cancelled' WHERE id = p_pairing AND customer_id = p_customer AND status = 'searching';
+    RETURN FOUND;
+END $$;
+
+-- Ends searches whose shown deadline is so many seconds past, but for those that somebody is deciding.
+CREATE FUNCTION pairings_expire(p_late_s float8, p_limit integer) RETURNS TABLE (id uuid, customer_id uuid, late_s float8)
+LANGUAGE plpgsql SET lock_timeout = '500ms' AS $$
+BEGIN
+    RETURN QUERY
+    UPDATE pairings p SET status = 'expired'
+    WHERE p.id IN (
+        SELECT due.id FROM pairings due
+        WHERE due.status = 'searching' AND due.expires_at <= clock_timestamp() - make_interval(secs => p_late_s)
+        ORDER BY due.expires_at LIMIT p_limit FOR UPDATE SKIP LOCKED)
+    RETURNING p.id, p.customer_id, extract(epoch FROM p.decided_at - p.expires_at)::float8 - p_late_s;
+END $$;
+
 -- A new search for a session that goes on. `outcome`: created, same (it is being searched for already), searching
 -- (another pairing of its customer searches), unknown, or else the session's state, in which that is not possible.
 CREATE FUNCTION pairing_reroute(
