@@ -392,33 +392,35 @@ async def test_a_search_for_a_session_that_is_deleted_is_over(bazaar: Bazaar) ->
 async def test_every_statement_gives_up_before_its_client_and_leaves_nothing_waiting(
     bazaar: Bazaar, database: str
 ) -> None:
-    held, free = await bazaar.ready(max_sessions=9), await bazaar.ready(max_sessions=9)
-    customer, other = await bazaar.customer(), await bazaar.ready()
-    ends, pays = await bazaar.won(held), await bazaar.won(held)
-    goes_on = await bazaar.won(free, status="active")
-    accepts, over, declined = await bazaar.pairing(held), await bazaar.pairing(free), await bazaar.pairing(free)
-    cancelled = await bazaar.pairing(other)
+    accepting, ending, paying, *others = [await bazaar.ready() for _ in range(7)]
+    pairings = [await bazaar.pairing(each) for each in (accepting, *others)]
+    accepts, over, declined, cancelled, waves = pairings
+    ends, pays = await bazaar.won(ending), await bazaar.won(paying)
+    talks, goes_on = [await bazaar.won(status="active") for _ in range(2)]
+    sender, customer = (await bazaar.session_row(talks))["customer_id"], await bazaar.customer()
     await bazaar.past_deadline(over)
-    sender = (await bazaar.session_row(goes_on))["customer_id"]
     steps: dict[str, Step] = {
-        "accept": partial(bazaar.accept, accepts, held),
+        "accept": partial(bazaar.accept, accepts, accepting),
         "end": partial(bazaar.happens, ends, Event.END),
         "pay": partial(pay, bazaar, pays),
-        "decline": partial(bazaar.decline, declined, free),
+        "decline": partial(bazaar.decline, declined, others[1]),
         "cancel": partial(bazaar.cancel, cancelled),
         "expire": bazaar.expire,
         "create": lambda sql: bazaar.create(customer, sql=sql),
         "reroute": lambda sql: bazaar.reroute(goes_on, sql=sql),
-        "send": lambda sql: sql.fetchrow(query("chat_send"), str(uuid.uuid4()), goes_on, sender, "1", "Halo"),
-        "wave": lambda sql: bazaar.waves({accepts: 2}, [free], sql=sql),
+        "send": lambda sql: sql.fetchrow(query("chat_send"), str(uuid.uuid4()), talks, sender, "1", "Halo"),
+        "wave": lambda sql: bazaar.waves({waves: 2}, others, sql=sql),
     }
     async with another(database) as holder, AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(another(database)) for _ in steps]
         async with holder.transaction():
-            await holder.execute("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE", held)
-            await holder.execute("SELECT FROM pairing_offers WHERE pairing_id = $1 FOR UPDATE", over)
-            await holder.execute("SELECT FROM pairings WHERE id IN ($1, $2) FOR UPDATE", declined, cancelled)
-            await holder.execute("SELECT FROM chat_sessions WHERE id = $1 FOR UPDATE", goes_on)
+            for table, name, held in (
+                ("mitra_presence", "mitra_id", [accepting, ending, paying]),
+                ("pairing_offers", "pairing_id", [over]),
+                ("pairings", "id", [declined, cancelled]),
+                ("chat_sessions", "id", [talks, goes_on]),
+            ):
+                await holder.execute(f"SELECT FROM {table} WHERE {name} = ANY ($1::uuid[]) FOR UPDATE", held)
             await holder.execute("SELECT pg_advisory_xact_lock(7230015448411)")
             await bazaar.create(customer, sql=holder)
             begun = [step(sql) for step, sql in zip(steps.values(), connections, strict=True)]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
+from hadir.errors import Refused
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
 from hadir.realtime.presence import Claim, Outcome, TakeOffline
@@ -17,7 +18,7 @@ from tests.faults.test_interleavings import CALM, cut_off_from_postgres, node_of
 from tests.faults.test_races import no_drift
 from tests.support import eventually
 from tests.support.barriers import Interrupted, interrupt
-from tests.support.system import Account, System
+from tests.support.system import Account, Phone, System
 
 AWAITS_MAX = 100
 LONG = {**CALM, "MITRA_OFFLINE_GRACE_SECONDS": "30"}
@@ -156,3 +157,116 @@ async def test_a_drain_that_is_cancelled_can_be_begun_again_and_loses_no_close(
             node.state, node.sockets.draining, node.liveness._left = "ready", False, False
             await system.phone(served, mitra)
         assert "offline" not in [state for state, _ in await system.log_of(mitra)]
+
+
+# the market
+
+
+class Deal:
+    """One customer's way from a pairing to the end of a session; each step may be asked for again."""
+
+    def __init__(self, system: System, node: Node, mitra: Account, customer: Account, app: Phone) -> None:
+        self._system, self._node = system, node
+        self._mitra, self._customer, self.app = mitra, customer, app
+        self.pairing = self.session = ""
+
+    async def create(self) -> None:
+        self.pairing = (await self._node.market.pairings.create(self._customer.id, "key", "")).id
+
+    async def accept(self) -> None:
+        accepted = await self._node.market.pairings.accept(self.pairing, self._mitra.id)
+        assert accepted.session is not None
+        self.session = accepted.session.id
+
+    async def send(self) -> None:
+        message = await self._node.market.sessions.send(self.session, self._customer.id, "1", "Halo")
+        assert message.seq == 1
+
+    async def end(self) -> None:
+        try:
+            await self._node.market.sessions.end(self.session, None, "operator")
+        except Refused as refusal:  # it had ended when it was asked for again
+            if refusal.code != "wrong_state":
+                raise
+
+    async def until(self, step: str) -> None:
+        """Everything before a step."""
+        if step == "create":
+            return
+        await self.create()
+        await self.hears(await self.done())  # the end of what it was not told would be no news
+        offered = "INSERT INTO pairing_offers (pairing_id, mitra_id, wave) VALUES ($1, $2, 1)"
+        await self._system.sql.execute(offered, self.pairing, self._mitra.id)
+        if step == "accept":
+            return
+        await self.accept()
+        paid = "UPDATE chat_sessions SET status = 'active', expires_at = now() + interval '1 hour' WHERE id = $1"
+        await self._system.sql.execute(paid, self.session)
+        self._node.market.bell.ring(customers=[self._customer.id])
+        await self.hears(await self.done())
+
+    async def done(self) -> tuple[str, ...]:
+        """What Postgres has of it."""
+        record = await self._system.sql.fetchrow(
+            "SELECT coalesce((SELECT string_agg(status, ' ') FROM pairings WHERE customer_id = $1), '') AS pairing, "
+            "coalesce((SELECT string_agg(status, ' ') FROM chat_sessions WHERE customer_id = $1), '') AS session, "
+            "(SELECT count(*)::text FROM chat_messages WHERE sender_id = $1) AS messages",
+            self._customer.id,
+        )
+        assert record is not None
+        return tuple(record)
+
+    async def hears(self, done: tuple[str, ...]) -> None:
+        """Waits until the app was told all of that, by whichever way."""
+        await eventually(lambda: self._told() == done, 15)
+
+    def _told(self) -> tuple[str, ...]:
+        heard = ["", "", "0"]
+        for message in self.app.received:
+            match message["type"]:
+                case "pairing.updated":
+                    heard[0] = message["pairing"]["status"]
+                case "session.updated":
+                    heard[1] = message["session"]["status"]
+        heard[2] = str(sum(message["type"] == "chat.message" for message in self.app.received))
+        return tuple(heard)
+
+
+ENDS = {
+    "create": ("searching", "", "0"),
+    "accept": ("accepted", "pending_payment", "0"),
+    "send": ("accepted", "active", "1"),
+    "end": ("accepted", "ended", "0"),
+}
+
+
+@WHEN
+@pytest.mark.parametrize("step", ENDS)
+async def test_a_call_that_is_cancelled_did_it_once_or_not_at_all_and_who_is_concerned_hears_it(
+    database: str, valkey: EmbeddedValkey, step: str, late: bool
+) -> None:
+    async with System(database, valkey.url, {**LONG, "PAIRING_WAVE_SECONDS": "600"}) as system:
+        served, mitra = await system.instance(), await system.account()
+        node = node_of(served)
+        await system.sql.execute("UPDATE mitras SET max_sessions = 1000 WHERE id = $1", mitra.id)
+        deals: list[Deal] = []
+        for at in range(1, AWAITS_MAX):
+            customer = await system.account("customer")
+            deal = Deal(system, node, mitra, customer, await system.customer(served, customer))
+            deals.append(deal)
+            await deal.until(step)
+            before = await deal.done()
+            interrupted = await interrupt(getattr(deal, step)(), at, late=late)
+            assert await deal.done() in (before, ENDS[step])
+            if interrupted.over:
+                break
+        await nothing_held(node)
+        for deal in deals:  # what was committed is told, though whoever asked for it was gone before it could ring
+            await deal.hears(await deal.done())
+        for deal in deals:
+            await getattr(deal, step)()
+            assert await deal.done() == ENDS[step]
+            await deal.hears(ENDS[step])
+        assert node.postgres.available
+        open_sessions = (await system.row(mitra))["open_sessions"]
+        assert open_sessions == (len(deals) if step in ("accept", "send") else 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.support import eventually
+from tests.support.barriers import stopped
 from tests.support.system import FAST, Account, Phone, Served, System
 
 CALM = {"MITRA_HEARTBEAT_STALE_SECONDS": "60", "PAIRING_WAVE_SECONDS": "1"}
@@ -329,6 +330,35 @@ async def test_a_receipt_of_an_offer_that_somebody_holds_waits_and_the_others_do
             assert not waiting.done(), "what is acknowledged is written"
         assert (await waiting)["type"] == "ack"
         assert await seen(one)
+
+
+async def test_who_wants_offers_again_is_told_those_that_are_open_whoever_said_so_first(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**CALM)
+        mitra, customer = await system.account(), await system.account("customer")
+        phone, pairing_id = await system.phone(served, mitra), str(uuid.uuid4())
+        await system.sql.execute(
+            "INSERT INTO pairings (id, customer_id, expires_at, next_wave_at) "
+            "VALUES ($1, $2, now() + interval '1 hour', now() + interval '1 hour')",
+            *(pairing_id, customer.id),
+        )
+        offered = "INSERT INTO pairing_offers (pairing_id, mitra_id, wave) VALUES ($1, $2, 1)"
+        await system.sql.execute(offered, pairing_id, mitra.id)
+        await phone.message("offer", within=10)
+        assert (await phone.ask(type="status", online=False))["type"] == "ack"
+        assert served.node is not None
+        async with stopped(served.node.feed, "_poll") as polling:
+            await polling.reached()
+            # Another instance was told so before; here nobody has heard of it.
+            await system.sql.execute(
+                "UPDATE mitra_presence SET version = version + 1, wants_online = true, is_online = true, "
+                "reason = 'http' WHERE mitra_id = $1",
+                mitra.id,
+            )
+            assert (await phone.ask(type="status", online=True))["type"] == "ack"
+        await eventually(lambda: len([m for m in phone.received if m["type"] == "offer"]) == 2, 10)
 
 
 async def won(system: System, served: Served, customer: Account, phone: Phone) -> str:

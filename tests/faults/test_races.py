@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,12 +84,15 @@ async def no_drift(system: System) -> None:
         await eventually(clean, 20)
 
 
-async def closed_at_once(served: Served, account: Account) -> int | None:
-    """Connects and answers the code with which the server ends it; what it says before that does not matter."""
+async def turned_away(served: Served, account: Account) -> tuple[int | None, list[str | bytes]]:
+    """Connects; answers the code with which the server ends it, and what it said before."""
     async with websockets.connect(served.ws_url(), additional_headers=account.bearer, ping_interval=None) as socket:
-        async with asyncio.timeout(10):
-            await socket.wait_closed()
-        return socket.close_code
+        said: list[str | bytes] = []
+        with suppress(websockets.ConnectionClosed):
+            async with asyncio.timeout(10):
+                while True:
+                    said.append(await socket.recv())
+        return socket.close_code, said
 
 
 # deactivation against connect
@@ -120,14 +123,14 @@ async def test_who_is_deactivated_between_its_claim_and_its_hello_is_sent_away(
         operator, node = await system.account("operator"), node_of(served)
         where = (node.mirror, "apply") if at == "before it is mirrored" else (node.sockets, "_read_work")
         async with stopped(*where) as claimed:
-            coming = asyncio.create_task(closed_at_once(served, mitra))
+            coming = asyncio.create_task(turned_away(served, mitra))
             await claimed.reached()
             assert await system.state(mitra) == "online", "the claim is committed"
             (connection,) = node.registry.of(mitra.id)
             url = f"{other.inner_url}/api/internal/mitras/{mitra.id}/deactivate"
             assert (await system.http.post(url, headers=operator.bearer)).status_code == 200
             await eventually(lambda: connection._early is not None or connection.gone)
-        assert await coming == CloseCode.DEACTIVATED
+        assert await coming == (CloseCode.DEACTIVATED, [])
         await node.transitions.join()
         assert not node.registry.of(mitra.id)
         assert (await system.row(mitra))["instance_id"] is None
@@ -237,7 +240,7 @@ async def test_a_partitioned_instance_takes_back_whom_the_reaper_took_offline_me
             judge = node_of(await system.instance())
             stays, leaves, moves = [await system.account() for _ in range(3)]
             async with partitionable(system) as (lives, to_postgres, to_valkey):
-                phone, left, old = [await system.phone(lives, each) for each in (stays, leaves, moves)]
+                _, left, _ = [await system.phone(lives, each) for each in (stays, leaves, moves)]
                 await eventually(lambda: judge.liveness.is_leader and not judge.sweeps.amnesty(), 10)
                 for way in (to_postgres, to_valkey):
                     way.cut()
@@ -250,10 +253,14 @@ async def test_a_partitioned_instance_takes_back_whom_the_reaper_took_offline_me
                 for each in (stays, leaves, moves):
                     await grace_over(system, each)
                     await system.becomes(each, "offline")
-                for way in (to_postgres, to_valkey):
-                    way.heal()
-                await phone.ask(type="ping")
-                await old.ask(type="ping")
+                node = node_of(lives)
+                connections = [node.registry.of(each.id)[0] for each in (stays, moves)]
+                # All that comes to know it while the goodbye is still unwritten, and before anybody beats again.
+                async with stopped(node.transitions._batcher, "_flush"):
+                    for way in (to_postgres, to_valkey):
+                        way.heal()
+                    await eventually(lambda: all(each.row and not each.row.is_online for each in connections), 20)
+                    await eventually(lambda: node.heartbeats.leased_since is not None, 20)
                 for each in (stays, moves):
                     assert (await system.becomes(each, "online", within=20))["reason"] == "back"
                 await node_of(lives).transitions.join()
