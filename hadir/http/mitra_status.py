@@ -37,9 +37,16 @@ def _login(request: Request) -> Login:
 
 
 async def heartbeat(request: Request) -> Response:
-    """One script records the beat of a mitra that HTTP owns; whatever that cannot tell, Postgres does."""
     login, node = _login(request), node_of(request)
     await json_body(request)
+    return json_response(await beat(node, login))
+
+
+async def beat(node: Node, login: Login) -> dict[str, Any]:
+    """One script records the beat of a mitra that HTTP owns; whatever that cannot tell, Postgres does.
+
+    Answers what the app is told. Raises `Refused` and `PostgresUnavailable`.
+    """
     metrics.BEATS.labels("http").inc()
     try:
         answer = await node.mirror.beat([Beat(login.subject_id, f"- {HTTP_OWNER}{login.sid}", 0.0)])
@@ -48,22 +55,22 @@ async def heartbeat(request: Request) -> Response:
     if answer is not None and answer.deactivated:
         raise Refused(403, "deactivated", "This mitra is deactivated.")
     if answer is not None and answer.seeded and not answer.strangers:
-        return json_response({"online": True, "suspect": False, "owner": "http"})
-    result = await _submit(node, login, HttpBeat(login.sid))
-    return json_response(_standing(result.row))
+        return {"online": True, "suspect": False, "owner": "http"}
+    result = await submit(node, login, HttpBeat(login.sid))
+    return _standing(result.row)
 
 
 async def online(request: Request) -> Response:
     login = _login(request)
     await json_body(request)
-    result = await _submit(node_of(request), login, HttpOnline(login.sid))
+    result = await submit(node_of(request), login, HttpOnline(login.sid))
     return json_response(_standing(result.row))
 
 
 async def offline(request: Request) -> Response:
     login = _login(request)
     fence = optional_text(await json_body(request), "connection_id")
-    result = await _submit(node_of(request), login, HttpOffline(login.sid, fence))
+    result = await submit(node_of(request), login, HttpOffline(login.sid, fence))
     if result.outcome is Outcome.NOT_OWNER:
         raise Refused(409, "not_owner", "That connection no longer owns this mitra's presence; nothing was changed.")
     return json_response(_standing(result.row))
@@ -112,7 +119,8 @@ async def _row(node: Node, login: Login) -> Row:
     return row
 
 
-async def _submit(node: Node, login: Login, event: Event) -> Result:
+async def submit(node: Node, login: Login, event: Event) -> Result:
+    """What came of an event. Raises `Refused`, and `PostgresUnavailable` when nothing was changed."""
     result = await node.transitions.submit(login.subject_id, event)
     match result.outcome:
         case Outcome.UNKNOWN_SUBJECT:
