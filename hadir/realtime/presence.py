@@ -13,7 +13,7 @@ from enum import StrEnum
 
 HTTP_OWNER = "http:"
 CLAIM_LATE = timedelta(seconds=1)
-"""A claim that came this much before the owner's had to wait for Postgres; closer ones count as they are written."""
+"""A claim that is written so late had to wait for Postgres; others count in the order in which they are written."""
 CLOCK_SLACK = timedelta(seconds=1)
 """What is later than now by more was written before the store's clock was set back: it says nothing about when."""
 LONG_GRACE_REASONS = frozenset({"instance_died", "drained"})
@@ -346,8 +346,9 @@ def _claim(row: Row, event: Claim, session: AuthSession | None, when: Moment) ->
 
 
 def _had_to_wait(when: Moment, claimed_at: datetime) -> bool:
-    """Whether a claim is older than the owner's."""
-    return when.occurred < claimed_at - CLAIM_LATE and not when.precedes(claimed_at)
+    """Whether a claim is written late, and came before the owner's."""
+    late = when.now - when.occurred > CLAIM_LATE
+    return late and when.occurred < claimed_at and not when.precedes(claimed_at)
 
 
 def _close(row: Row, event: Close, when: Moment, rules: Rules) -> Decision:

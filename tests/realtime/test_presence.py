@@ -172,7 +172,10 @@ def test_a_claim_that_had_to_wait_gives_way_to_a_newer_owner() -> None:
     owned = replace(ONLINE, connection_id="c2", claimed_at=NOW - timedelta(seconds=3))
     claim = Claim("c3", "i1", SID)
     assert after(owned, claim, ago_s=10).outcome is Outcome.NOT_OWNER
-    assert after(owned, claim, ago_s=3.5).outcome is Outcome.DONE, "so close together, the last one written counts"
+    assert after(owned, claim, ago_s=3.5).outcome is Outcome.NOT_OWNER, "the same app may have tried twice in a second"
+    assert after(owned, claim, ago_s=2.5).outcome is Outcome.DONE, "it came after the owner"
+    at_once = replace(owned, claimed_at=NOW)
+    assert after(at_once, claim, ago_s=0.5).outcome is Outcome.DONE, "neither had to wait: the last one written counts"
     assert after(replace(owned, instance_id=None), claim, ago_s=10).outcome is Outcome.DONE, "its socket is gone"
 
 
