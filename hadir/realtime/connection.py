@@ -91,6 +91,8 @@ class Connection(Party):
 
     def beat(self, kind: str) -> None:
         metrics.BEATS.labels(kind).inc()
+        if self.row is not None and self.row.instance_id is None:
+            self.sockets.reclaim([self])  # again: when it was heard of, it may not have been possible
         self.sockets.beaten(self)
 
     def ended(self, code: int | None) -> None:
@@ -327,6 +329,8 @@ class MitraSockets:
             self.beaten(connection)
         else:
             connection.answered(result.row)
+            why = "The row was not this connection's at the moment; ask again."
+            connection.send(encode("error", code="unavailable", message=why, re=re))
 
 
 def _heed(future: asyncio.Future[Result]) -> None:
