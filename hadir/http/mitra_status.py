@@ -52,9 +52,7 @@ async def beat(node: Node, login: Login) -> dict[str, Any]:
         answer = await node.mirror.beat([Beat(login.subject_id, f"- {HTTP_OWNER}{login.sid}", 0.0)])
     except ValkeyUnavailable:
         answer = None
-    if answer is not None and answer.deactivated:
-        raise Refused(403, "deactivated", "This mitra is deactivated.")
-    if answer is not None and answer.seeded and not answer.strangers:
+    if answer is not None and answer.seeded and not answer.deactivated and not answer.strangers:
         return {"online": True, "suspect": False, "owner": "http"}
     result = await submit(node, login, HttpBeat(login.sid))
     return _standing(result.row)
