@@ -52,6 +52,7 @@ class Feed:
         *,
         bus_up: Callable[[], bool],
         is_leader: Callable[[], bool],
+        led_until: Callable[[], datetime | None],
     ) -> None:
         self._postgres = postgres
         self._mirror = mirror
@@ -63,6 +64,7 @@ class Feed:
         self._app_config = app_config
         self._bus_up = bus_up
         self._is_leader = is_leader
+        self._led_until = led_until
         self._wake = asyncio.Event()
         self._mitras: set[str] = set()
         self._logins: set[str] = set()
@@ -188,10 +190,11 @@ class Feed:
         started = time.monotonic()
         await self._mirror.make_up()
         leads, led, self._led = self._is_leader(), self._led, False
-        if leads and not led:
-            self._seen = {}  # nobody may have applied what changed while nobody led
         now = await self._postgres.fetchval("SELECT clock_timestamp()")
         since = min(self.since, now) if self.since else now
+        if leads and not led:
+            self._seen = {}  # nobody may have applied what changed while nobody led
+            since = min(since, self._led_until() or now)
         await self._poll_work(since - OVERLAP)
         await self._app_config.reread()
         revoked = await self._postgres.fetch(sql("revoked_since"), since - OVERLAP)

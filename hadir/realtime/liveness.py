@@ -87,6 +87,8 @@ class Liveness:
         self._leased_since = leased_since
         self._stale_s = stale_s
         self._leader_until = 0.0
+        self.led_until: datetime | None = None
+        """Until when somebody was sure to lead, on Postgres's clock, before this instance did; None: nobody ever was."""
         self._left = False
         self._read_at = 0.0
         self._without_lease: dict[str, float] = {}
@@ -166,18 +168,21 @@ class Liveness:
 
     async def _lead_for_ever(self) -> None:
         while True:
-            asked_at = time.monotonic()
             try:
-                if (
-                    self._state() == "ready"
-                    and not self._left
-                    and await self._postgres.fetchval(sql("lease_take"), LEASE_NAME, self.instance_id, LEASE_S)
-                ):
-                    self._leader_until = asked_at + LEASE_S
+                if self._state() == "ready" and not self._left:
+                    await self._lead()
             except PostgresUnavailable:
                 self._leader_until = 0.0
             metrics.LEADER.set(self.is_leader)
             await asyncio.sleep(LEASE_TAKE_S)
+
+    async def _lead(self) -> None:
+        asked_at = time.monotonic()
+        taken = await self._postgres.fetchrow(sql("lease_take"), LEASE_NAME, self.instance_id, LEASE_S)
+        if taken is not None:
+            if not self.is_leader:
+                self.led_until = taken["ended"]
+            self._leader_until = asked_at + LEASE_S
 
     async def _judge(self) -> None:
         if await self._has_lease(self.instance_id) is False:

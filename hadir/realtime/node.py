@@ -142,6 +142,7 @@ class Node:
             self.app_config,
             bus_up=lambda: self.bus.up,
             is_leader=lambda: self.liveness.is_leader,
+            led_until=lambda: self.liveness.led_until,
         )
         self.bell = Bell(self.postgres, self.mirror, self.bus, self.feed, self.id, changed=self.rows_changed)
         self.market = Market(
