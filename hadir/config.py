@@ -78,14 +78,9 @@ class Config:
         return min(12.0, (self.heartbeat_stale_s - self.heartbeat_interval_s) / 2)
 
     @property
-    def beat_late_s(self) -> float:
-        """How far `last_heartbeat_at` may be behind the beats of a mitra that is there."""
-        return self.heartbeat_mirror_interval_s + self.heartbeat_interval_s
-
-    @property
     def postgres_fresh_s(self) -> float:
         """How old `last_heartbeat_at` may be where Postgres alone judges freshness."""
-        return self.heartbeat_stale_s + self.beat_late_s
+        return self.heartbeat_stale_s + self.heartbeat_mirror_interval_s + self.heartbeat_interval_s
 
 
 @dataclass(frozen=True, slots=True)

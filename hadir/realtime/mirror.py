@@ -87,10 +87,8 @@ def owner_of(row: Row) -> str:
 class Mirror:
     """`apply` never fails for its caller (R1): what Valkey missed is remembered and applied on its return.
 
-    `late_s` is how far `last_heartbeat_at` may be behind the beats of HTTP mitras: nobody else has those that a wiped
-    Valkey took with it. `reread` reads rows by id; `live_instances` tells whose leases a warm mirror needs;
-    `on_backwards` is called when Postgres turned out to be older than the mirror, `on_overflow` when more was missed
-    than is remembered.
+    `reread` reads rows by id; `live_instances` tells whose leases a warm mirror needs; `on_backwards` is called
+    when Postgres turned out to be older than the mirror, `on_overflow` when more was missed than is remembered.
     """
 
     def __init__(
@@ -99,8 +97,9 @@ class Mirror:
         keys: Keys,
         *,
         stale_s: float,
+        interval_s: float,
+        postgres_fresh_s: float,
         lease_s: float,
-        late_s: float,
         reread: Callable[[Collection[str]], Awaitable[Reading]],
         live_instances: Callable[[], Iterable[str]],
         on_backwards: Callable[[], None],
@@ -109,8 +108,8 @@ class Mirror:
         self._valkey = valkey
         self._keys = keys
         self._stale_ms = round(stale_s * 1000)
+        self._stale_s, self._interval_s, self._postgres_fresh_s = stale_s, interval_s, postgres_fresh_s
         self._lease_ms = round(lease_s * 1000)
-        self._late_s = late_s
         self._reread = reread
         self._live_instances = live_instances
         self._on_backwards = on_backwards
@@ -163,7 +162,7 @@ class Mirror:
                 row.max_sessions,
                 int(row.last_session_at.timestamp()) if row.last_session_at else 0,
                 owner_of(row),
-                round(self._age_s(reading, row, beats) * 1000),
+                round((self._unheard_age_s(reading, row) if token else reading.age_s(row)) * 1000),
                 int(row.mitra_id in beats),
             )
         answer = await self._valkey.run("apply", keys, args)
@@ -173,11 +172,13 @@ class Mirror:
             metrics.MIRROR_DRIFT_ROWS.inc(answer[0])
         return list(answer[1:])
 
-    def _age_s(self, reading: Reading, row: Row, beats: Collection[str]) -> float:
-        """How old the row's beat is at least; it counts where the mirror holds none."""
-        by_http = row.instance_id is None and (row.connection_id or "").startswith(HTTP_OWNER)
-        late_s = self._late_s if by_http and row.mitra_id not in beats else 0.0
-        return max(0.0, reading.age_s(row) - late_s)
+    def _unheard_age_s(self, reading: Reading, row: Row) -> float:
+        """A seed's idea of an age. Nobody sends the last beat of a mitra again that is over HTTP; it has until the
+        beat after the next, unless even a Postgres that hears late should have heard of it."""
+        age_s, patience_s = reading.age_s(row), 2 * self._interval_s
+        if row.instance_id is None and age_s <= self._postgres_fresh_s - patience_s:
+            return min(age_s, self._stale_s - patience_s)
+        return age_s
 
     async def _judge(self, newer: list[str]) -> None:
         """The mirror is ahead. A row read again after that which is still behind means Postgres went backwards."""
@@ -333,12 +334,15 @@ class Mirror:
                 return False
         return True
 
-    async def wipe(self) -> None:
-        """Makes the mirror empty and cold; every instance then sends its sockets' true ages again."""
+    async def wipe(self, token: str = NO_TOKEN) -> bool:
+        """Makes the mirror empty and cold; every instance then sends its sockets' true ages again.
+
+        With a seed's token only a mirror that is not seeded is wiped, and False says that the lease was lost.
+        """
         names = self._keys
         leases = [names.instance(instance_id) for instance_id in self._live_instances()]
-        everything = [names.seeded, names.seed_lease, *leases, *names.sets_of_ids, names.snapshot]
-        await self._valkey.run("wipe", everything, [])
+        everything = [names.seed_lease, names.seeded, *leases, *names.sets_of_ids, names.snapshot]
+        return bool(await self._valkey.run("wipe", everything, [token]))
 
 
 def _held(fields: Sequence[Any]) -> Held:

@@ -72,7 +72,8 @@ class Seeder:
     async def seed(self, why: str) -> bool:
         """True when this call seeded the mirror; False when somebody else holds the lease, or it was wiped midway.
 
-        Raises `StoreUnavailable`. A mirror that is warm stays so, and is put right.
+        Raises `StoreUnavailable`. A mirror that is warm stays so, and is put right. What one that is cold holds (of an
+        old replica) goes first: its beats may be of another clock, its leases of instances that have not beaten since.
         """
         token = secrets.token_hex(8)
         try:
@@ -83,7 +84,7 @@ class Seeder:
             raise
 
     async def _seed(self, token: str, why: str) -> bool:
-        if not await self._mirror.seed_lease(token, "take", LEASE_S):
+        if not await self._mirror.seed_lease(token, "take", LEASE_S) or not await self._mirror.wipe(token):
             return False
         started = time.monotonic()
         after, count = presence_rows.FIRST_ID, 0
