@@ -43,6 +43,7 @@ class Checks:
         self.troubled_at = 0.0
         """When something last kept Postgres' decisions from being taken in time."""
         self.valkey_troubled_at = 0.0
+        self.cold_at = 0.0
         self.commits = 0
         self.flaps = 0
         """Mitras that were suspected although they were well: allowed, and to be rare."""
@@ -121,6 +122,8 @@ class Checks:
         lines = [host.valkey_line.open for host in world.hosts]
         if not (server.up and not server.frozen and all(lines)) or server.lost + server.late + server.unanswered > 0:
             self.valkey_troubled_at = now
+        if self._warm() is None:
+            self.cold_at = now
 
     def _is_fine(self, host: Host) -> bool:
         world = self.world
@@ -156,7 +159,7 @@ class Checks:
             if not row.is_online:
                 continue
             app = world.apps[mitra_id]
-            troubled_at = max(self.troubled_at, self.valkey_troubled_at if app.over_http else 0.0)
+            troubled_at = max(self.troubled_at, self.valkey_troubled_at, self.cold_at) if app.over_http else self.troubled_at
             if row.suspect_since is not None:
                 grace = config.long_grace_s if row.reason in LONG_GRACE_REASONS else config.offline_grace_s
                 since = max((row.suspect_since - EPOCH) / timedelta(seconds=1), troubled_at)
@@ -164,7 +167,7 @@ class Checks:
                     self.fail("no ghosts (R13)", f"{short(row)} is suspect for too long; its app left by {app.left_by}")
             elif not app.there:
                 self.ghosts_seen += 1
-                extra = config.auto_offline_sweep_s if app.over_http else 0.0
+                extra = config.auto_offline_sweep_s + 2 * config.heartbeat_interval_s if app.over_http else 0.0
                 if world.now > max(app.gone_at, troubled_at) + config.heartbeat_stale_s + extra + SLACK_S:
                     self.fail("no ghosts (R13)", f"{short(row)} is in the pool; its app left by {app.left_by}")
 

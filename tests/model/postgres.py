@@ -319,16 +319,17 @@ def instance_forget(truth: Truth, _: Transaction, name: str, seconds: float) -> 
 
 @query("lease_take")
 def lease_take(truth: Truth, _: Transaction, name: str, holder: str, seconds: float) -> Any:
-    if truth.lease is not None and truth.lease.holder != holder and truth.lease.until >= truth.now:
+    before = truth.lease
+    if before is not None and before.holder != holder and before.until >= truth.now:
         return []
     truth.lease = Lease(holder, truth.now + timedelta(seconds=seconds))
-    return [{"taken": True}]
+    return [{"ended": before and before.until}]
 
 
 @query("lease_drop")
 def lease_drop(truth: Truth, _: Transaction, name: str, holder: str) -> Any:
     if truth.lease is not None and truth.lease.holder == holder:
-        truth.lease = None
+        truth.lease.until = min(truth.lease.until, truth.now)
     return []
 
 

@@ -274,8 +274,14 @@ class Database:
             self.expiries[keys[0]] = now + args[2]
         return 1
 
-    def script_wipe(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> None:
-        self.unlink(now, *keys)
+    def script_wipe(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> int:
+        if args[0] == "":
+            self.unlink(now, *keys)
+        elif self.get(now, keys[0]) != args[0]:
+            return 0
+        elif not self._is_seeded(now, keys[1]):
+            self.unlink(now, *keys[1:])
+        return 1
 
 
 def _moved(members: set[str], mitra: str, there: bool) -> int:
