@@ -32,6 +32,7 @@ AWAY, HOSTILE, LOAD, RACES = (
 BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
+STORMS = "tests/model/test_model.py::test_nothing_breaks_a_rule_in_storms_of_many_seeds"
 MARKET_FAULTS = "tests/faults/test_pairing_faults.py"
 CLOCKS, COMPANY, SET_BACK = "tests/faults/test_clocks.py", "tests/faults/test_company.py", "tests/db/test_set_back.py"
 PRESENCE_RACES, CANCELLED = "tests/faults/test_races.py", "tests/faults/test_cancellation.py"
@@ -398,6 +399,42 @@ PAIRS = [
          "        taken: dict[Hashable, _Entry[Item, Result]] = {}\n"
          "        self._waiting = deque(entry for entry in self._waiting if not entry.future.done())\n",
          f"{CANCELLED}::test_whoever_no_longer_waits_for_a_transition_has_it_written_all_the_same"),
+    Pair("model: fencing", f"{RT}/presence.py",
+         "    if row.connection_id != event.connection_id:\n        return Decision(Outcome.NOT_OWNER, row)\n"
+         "    if row.instance_id is None and not event.offline:", "    if False:", STORMS),
+    Pair("model: death takes proof", f"{RT}/liveness.py", "return not has_lease and min(age_s, ", "return min(age_s, ",
+         STORMS),
+    Pair("model: the dead are buried", f"{RT}/presence.py", "    if row.instance_id != event.instance_id:",
+         "    if True:", STORMS),
+    Pair("model: amnesty", f"{RT}/sweeps.py", "return any(at is None or now - at < grace for at in since)",
+         "return False", STORMS),
+    Pair("model: hold", f"{RT}/presence.py", "return online >= floor and due > online * max_fraction", "return False",
+         STORMS),
+    Pair("model: never backwards", "tests/model/valkey.py", "if held is not None and int(held) > version:", "if False:",
+         STORMS),
+    Pair("model: apply is as its twin", f"{RT}/scripts/apply.lua",
+         "if held and tonumber(held) > tonumber(version) then", "if held and tonumber(held) >= tonumber(version) then",
+         "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
+    Pair("model: a reclaim", f"{RT}/presence.py", "    return Decision(Outcome.BACK, back, beat=True)",
+         "    return Decision(Outcome.UNCHANGED, row)", STORMS),
+    Pair("model: silence", f"{RT}/dialogue.py", "if now >= self.last_beat + self._stale_s:", "if False:", STORMS),
+    Pair("model: all beat again", f"{RT}/heartbeats.py",
+         "        everyone = [held for held in self._registry if held.wants_online]\n        if await",
+         "        everyone: list[Connection] = []\n        if await", STORMS),
+    Pair("model: the leader applies", f"{RT}/feed.py", "            if new and leads:", "            if False:",
+         STORMS),
+    Pair("model: what Valkey missed", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass", STORMS),
+    Pair("model: a claim that had to wait", f"{RT}/presence.py", "_came_before(row.claimed_at, when)",
+         "_came_before(row.claimed_at and row.claimed_at - CLAIM_LATE, when)", STORMS),
+    Pair("model: whoever leads next", f"{RT}/feed.py", "            since = min(since, self._led_until() or now)\n", "",
+         STORMS),
+    Pair("model: a cold seed begins from nothing", f"{RT}/seeding.py", " or not await self._mirror.wipe(token):", ":",
+         STORMS),
+    Pair("model: HTTP has the time to beat again", f"{RT}/mirror.py",
+         "(self._unheard_age_s(reading, row) if token else", "(reading.age_s(row) if token else",
+         STORMS),
+    Pair("model: a row is taken back with the next beat", f"{RT}/connection.py",
+         "            self.sockets.reclaim([self])  # again", "            pass  # again", STORMS),
 ]  # fmt: skip
 
 

@@ -88,7 +88,7 @@ class Liveness:
         self._stale_s = stale_s
         self._leader_until = 0.0
         self.led_until: datetime | None = None
-        """Until when somebody was sure to lead, on Postgres's clock, before this instance did; None: nobody ever was."""
+        """Until when somebody was sure to lead before this instance did, on Postgres's clock; None: nobody ever did."""
         self._left = False
         self._read_at = 0.0
         self._without_lease: dict[str, float] = {}

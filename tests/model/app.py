@@ -90,6 +90,14 @@ class Wire:
             self.answered_at = at
             self.peer.ping()
 
+    def _text(self, text: str) -> None:
+        if self.peer is not None and not self.peer.gone:
+            self.peer.text(text)
+
+    def _ended(self, code: int | None) -> None:
+        if self.peer is not None:
+            self.peer.ended(code)
+
     # the app's side
 
     def ping(self) -> None:
@@ -98,12 +106,12 @@ class Wire:
         self._say(lambda: self._pinged(now))
 
     def say(self, text: str) -> None:
-        self._say(lambda: self.peer and not self.peer.gone and self.peer.text(text))
+        self._say(lambda: self._text(text))
 
     def hang_up(self, code: int | None) -> None:
         """A close frame, or the end of the connection without one."""
         self.over = True
-        self._say(lambda: self.peer and self.peer.ended(code))
+        self._say(lambda: self._ended(code))
 
     def _say(self, what: Callable[[], object]) -> None:
         world = self.host.world

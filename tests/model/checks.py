@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from hadir.realtime.mirror import Held, _held
-from hadir.realtime.presence import LONG_GRACE_REASONS, Row, State
+from hadir.realtime.presence import LONG_GRACE_REASONS, Row, State, expiry_is_held
 from hadir.realtime.verify import differences
 from tests.model.postgres import EPOCH
 
@@ -87,10 +87,25 @@ class Checks:
         app = world.apps[row.mitra_id]
         if before.is_online and not row.is_online and row.reason not in WANTED and self.is_sure(app):
             self.fail("no false offline (R4, R5, R15)", f"{short(row)} was {before.state} as {before.reason}")
+        if before.state is State.SUSPECT and row.state is State.OFFLINE and row.reason not in WANTED | {"goodbye"}:
+            self._held(row)
         if before.state is State.ONLINE and row.state is State.SUSPECT and self.is_sure(app):
             self.flaps += 1
         if before.instance_id is not None and row.instance_id is None and row.reason not in WANTED | {"instance_died"}:
             self._fenced(before, row)
+
+    def _held(self, row: Row) -> None:
+        """R5: nobody's grace ends while too many end at once, until the hold does."""
+        truth, config = self.world.truth, self.world.config
+        sure = truth.now - timedelta(seconds=config.offline_grace_s + 3.0)  # due when that was decided, too
+        suspects = [truth.rows[mitra_id] for mitra_id in truth.suspects]
+        due = [each for each in suspects if each.suspect_since and each.suspect_since < sure]
+        unproven = sum(each.reason not in LONG_GRACE_REASONS for each in due)
+        began = truth.held_since
+        over = began is not None and (truth.now - began).total_seconds() >= config.auto_offline_hold_s - 1.0
+        too_many = expiry_is_held(unproven, truth.online + 1, min(1.0, 1.3 * config.auto_offline_max_fraction))
+        if row.reason != "instance_died" and too_many and not over and not truth.released:
+            self.fail("many at once are held (R5)", f"{short(row)} expired beside {unproven} of {truth.online}")
 
     def _fenced(self, before: Row, row: Row) -> None:
         """R3: nobody but its connection, once that is gone, gives up a row."""
@@ -143,7 +158,10 @@ class Checks:
         leads = [
             host.node
             for host in world.hosts
-            if host.node is not None and lease is not None and host.node.id == lease.holder and lease.until > world.truth.now
+            if host.node is not None
+            and lease is not None
+            and host.node.id == lease.holder
+            and lease.until > world.truth.now
         ]
         yield not leads
         for node in leads:
@@ -159,7 +177,9 @@ class Checks:
             if not row.is_online:
                 continue
             app = world.apps[mitra_id]
-            troubled_at = max(self.troubled_at, self.valkey_troubled_at, self.cold_at) if app.over_http else self.troubled_at
+            troubled_at = (
+                max(self.troubled_at, self.valkey_troubled_at, self.cold_at) if app.over_http else self.troubled_at
+            )
             if row.suspect_since is not None:
                 grace = config.long_grace_s if row.reason in LONG_GRACE_REASONS else config.offline_grace_s
                 since = max((row.suspect_since - EPOCH) / timedelta(seconds=1), troubled_at)
@@ -194,7 +214,9 @@ class Checks:
             is_available = available.get(app.mitra_id, 0) >= fresh_from
             settled = settled and world.now - app.toggled_at > SURE_S
             if app.wants and row.is_active and row.has_capacity and settled and self.is_sure(app) and not is_available:
-                held = {key: value.get(app.mitra_id) for key, value in database.values.items() if isinstance(value, dict)}
+                held = {
+                    key: value.get(app.mitra_id) for key, value in database.values.items() if isinstance(value, dict)
+                }
                 self.fail("a warm mirror has everybody (R9)", f"{short(row)} is not available; held: {held}")
 
     def _warm(self) -> Host | None:

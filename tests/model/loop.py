@@ -82,7 +82,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             process.backlog.append(handle)
             return
         self.steps += 1
-        handle._run()  # type: ignore[attr-defined] # as asyncio's own loops do
+        handle._run()  # as the loops of asyncio do
 
     # for asyncio
 
@@ -98,7 +98,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return False
 
-    def call_soon(  # type: ignore[override] # its stub has a TypeVarTuple
+    def call_soon(  # type: ignore[override] # their stubs have a TypeVarTuple
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)

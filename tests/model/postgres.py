@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Self
-
-from bisect import bisect_left
 
 from hadir.db.pool import PROBE_S
 from hadir.db.queries import sql

@@ -1,4 +1,4 @@
-"""What happens in a world: a storm from its seed, or steps that somebody wrote down; then quiet, and all is compared."""
+"""What happens in a world: a storm from its seed, or steps that were written down; then quiet, and all is compared."""
 
 from __future__ import annotations
 

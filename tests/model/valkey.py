@@ -76,7 +76,7 @@ class Database:
     def exists(self, now: int, key: str) -> int:
         return int(self.get(now, key) is not None)
 
-    def set(self, now: int, key: str, value: str, expires: int | None = None) -> None:
+    def put(self, now: int, key: str, value: str, expires: int | None = None) -> None:
         self.values[key] = value
         if expires is None:
             self.expiries.pop(key, None)
@@ -112,7 +112,7 @@ class Database:
 
     # what scripts are made of
 
-    def _set(self, key: str) -> set[str]:
+    def _members(self, key: str) -> set[str]:
         found: set[str] = self.values.setdefault(key, set())
         return found
 
@@ -134,12 +134,16 @@ class Database:
         if mitra in fit and at > fit[mitra]:
             fit[mitra] = at
         if newer and at + stale > now:
-            self.set(now, string, iso(at), at + stale)
+            self.put(now, string, iso(at), at + stale)
 
     # scripts
 
     def script_apply(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        online, deactivated, beats, fit, queue = (self._set(keys[0]), self._set(keys[1]), *map(self._hash, keys[2:5]))
+        online, deactivated, beats, fit, queue = (
+            self._members(keys[0]),
+            self._members(keys[1]),
+            *map(self._hash, keys[2:5]),
+        )
         versions, owners = self._hash(keys[5]), self._hash(keys[6])
         stale, token = args[0], args[1]
         if token != "" and self.get(now, keys[7]) != token:
@@ -154,7 +158,7 @@ class Database:
                 continue
             versions[mitra] = str(version)
             moved = _moved(deactivated, mitra, not active) + _moved(online, mitra, state != "offline")
-            self.set(now, capacity, str(opened)) if opened > 0 else self.unlink(now, capacity)
+            self.put(now, capacity, str(opened)) if opened > 0 else self.unlink(now, capacity)
             owners.pop(mitra, None) if owner == "" else owners.update({mitra: owner})
             if state == "online":
                 if beat or mitra not in beats:
@@ -179,7 +183,7 @@ class Database:
         strangers: list[str] = []
         if not self._is_seeded(now, keys[4]):
             return [0, now, refused, strangers]
-        deactivated, beats, owners = self._set(keys[0]), self._hash(keys[1]), self._hash(keys[3])
+        deactivated, beats, owners = self._members(keys[0]), self._hash(keys[1]), self._hash(keys[3])
         for n in range((len(args) - 1) // 3):
             mitra, owner, age = args[1 + n * 3 : 4 + n * 3]
             if mitra in deactivated:
@@ -208,7 +212,7 @@ class Database:
         ttl = args[1]
         if ttl > 0 and (body := self.get(now, keys[5])) is not None:
             return [body, self.expiries[keys[5]] - now]
-        online, fit = self._set(keys[1]), self._hash(keys[3])
+        online, fit = self._members(keys[1]), self._hash(keys[3])
         fresh = sum(at >= now - args[0] for at in fit.values())
         body = ""
         if ttl > 0:
@@ -216,15 +220,15 @@ class Database:
                 f'{{"available":{fresh},"online":{len(online)},"as_of":"{iso(now)}",'
                 f'"max_age_s":{args[2]},"state":"live"}}'
             )
-            self.set(now, keys[5], body, now + ttl)
-        return [body, ttl, len(online), len(self._hash(keys[2])), fresh, len(fit), len(self._set(keys[4])), now]
+            self.put(now, keys[5], body, now + ttl)
+        return [body, ttl, len(online), len(self._hash(keys[2])), fresh, len(fit), len(self._members(keys[4])), now]
 
     def script_forget(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> int:
         if self.get(now, keys[7]) != args[0]:
             return 0
         for n, mitra in enumerate(args[1:]):
             for key in keys[:2]:
-                self._set(key).discard(mitra)
+                self._members(key).discard(mitra)
             for key in keys[2:7]:
                 self._hash(key).pop(mitra, None)
             self.unlink(now, keys[8 + n * 2], keys[9 + n * 2])
@@ -235,8 +239,8 @@ class Database:
         for n, mitra in enumerate(args):
             found += (
                 self._hash(keys[5]).get(mitra, ""),
-                int(mitra in self._set(keys[0])),
-                int(mitra in self._set(keys[1])),
+                int(mitra in self._members(keys[0])),
+                int(mitra in self._members(keys[1])),
                 _score(self._hash(keys[2]), mitra),
                 int(mitra in self._hash(keys[3])),
                 _score(self._hash(keys[4]), mitra),
@@ -249,7 +253,7 @@ class Database:
     def script_lease(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> int:
         if not self._is_seeded(now, keys[0]) or (args[0] == "beaten" and not self.exists(now, keys[1])):
             return 0
-        self.set(now, keys[1], args[0], now + args[1])
+        self.put(now, keys[1], args[0], now + args[1])
         return 1
 
     def script_pool(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> Any:
@@ -264,11 +268,11 @@ class Database:
         if args[1] == "take":
             if holder is not None:
                 return 0
-            self.set(now, keys[0], args[0], now + args[2])
+            self.put(now, keys[0], args[0], now + args[2])
         elif holder != args[0]:
             return 0
         elif args[1] == "finish":
-            self.set(now, keys[1], self.run_id)
+            self.put(now, keys[1], self.run_id)
             self.unlink(now, keys[0])
         else:
             self.expiries[keys[0]] = now + args[2]

@@ -23,6 +23,7 @@ from hadir.realtime import bus, node, valkey
 from hadir.realtime.market import Market
 from hadir.realtime.node import Node
 from hadir.realtime.presence import AuthSession, Row
+from hadir.realtime.rows import COLUMNS
 from tests.model.app import App
 from tests.model.checks import Checks
 from tests.model.loop import PROCESS, Process, VirtualLoop
@@ -138,8 +139,10 @@ class World:
         self.settings = settings
         self._size = instances, mitras, http
         self.dice = Random(seed)
-        self.loop = VirtualLoop()
+        self.loop = VirtualLoop()  # type: ignore[abstract] # what nothing here asks for raises NotImplementedError
         self.server = Server(self.loop, self.dice)
+        self.checks = Checks(self)
+        self.truth = Truth(self.loop, self.checks.committed)
         self.hosts: list[Host] = []
         self.dead: list[Host] = []
         self.apps: dict[str, App] = {}
@@ -151,7 +154,7 @@ class World:
         self._logins = 0
 
     def __enter__(self) -> Self:
-        self._patched = [
+        patches: list[tuple[Any, str, Any]] = [
             (time, "monotonic", self.loop.time),
             (secrets, "token_hex", lambda size=8: f"{self.dice.getrandbits(8 * size):0{2 * size}x}"),
             (secrets, "randbelow", self.dice.randrange),
@@ -160,15 +163,15 @@ class World:
             (valkey, "connect", lambda *_, **__: self._here().client()),
             (bus, "connect", lambda *_, **__: self._here().client()),
         ]
-        self._patched = [(where, name, [getattr(where, name), setattr(where, name, new)][0]) for where, name, new in self._patched]  # type: ignore[func-returns-value]
+        self._kept = [(where, name, getattr(where, name)) for where, name, _ in patches]
+        for where, name, new in patches:
+            setattr(where, name, new)
         self._listener = _Listener(self.crashes)
         log = logging.getLogger("hadir")
         self._log = log.level, log.propagate
         log.setLevel(logging.ERROR)
         log.propagate = False
         log.addHandler(self._listener)
-        self.checks = Checks(self)
-        self.truth = Truth(self.loop, self.checks.committed)
         self.config: Config = load(
             {
                 "DATABASE_URL": "postgresql://model/model",
@@ -192,7 +195,7 @@ class World:
         try:
             self._end()
         finally:
-            for where, name, old in self._patched:
+            for where, name, old in self._kept:
                 setattr(where, name, old)
             log = logging.getLogger("hadir")
             log.removeHandler(self._listener)
@@ -212,9 +215,10 @@ class World:
 
     def _make_mitra(self, n: int, over_http: bool) -> None:
         mitra_id = f"{n:08x}-0000-4000-8000-000000000000"
-        self.truth.insert(
-            Row(mitra_id, n + 1, True, True, False, *[None] * 5, 0, 1, None, None, None, EPOCH, "created", None)  # type: ignore[arg-type]
-        )
+        nothing: dict[str, Any] = dict.fromkeys(COLUMNS)
+        fields = {"is_active": True, "wants_online": True, "is_online": False, "open_sessions": 0, "max_sessions": 1}
+        more = {"mitra_id": mitra_id, "version": n + 1, "changed_at": EPOCH, "reason": "created"}
+        self.truth.insert(Row(**nothing | fields | more))
         app = self.apps[mitra_id] = App(self, mitra_id, self._login(mitra_id), over_http=over_http)
         self.after(self.dice.uniform(3, 10), app.come)
 
