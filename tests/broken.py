@@ -399,6 +399,9 @@ PAIRS = [
          "        taken: dict[Hashable, _Entry[Item, Result]] = {}\n"
          "        self._waiting = deque(entry for entry in self._waiting if not entry.future.done())\n",
          f"{CANCELLED}::test_whoever_no_longer_waits_for_a_transition_has_it_written_all_the_same"),
+    Pair("R1 the mirror's word deactivates nobody over HTTP", "hadir/http/mitra_status.py",
+         "answer.seeded and not answer.deactivated and not answer.strangers", "answer.seeded and not answer.strangers",
+         f"{MIRROR}::test_a_mirror_that_wrongly_calls_somebody_over_http_deactivated_is_put_right_by_the_next_beat"),
     Pair("model: fencing", f"{RT}/presence.py",
          "    if row.connection_id != event.connection_id:\n        return Decision(Outcome.NOT_OWNER, row)\n"
          "    if row.instance_id is None and not event.offline:", "    if False:", STORMS),

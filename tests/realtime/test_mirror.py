@@ -158,6 +158,18 @@ async def test_a_mirror_that_wrongly_calls_somebody_deactivated_is_put_right_by_
         assert await system.log_of(mitra) == [("online", "connected")]
 
 
+async def test_a_mirror_that_wrongly_calls_somebody_over_http_deactivated_is_put_right_by_the_next_beat(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        served, mitra = await system.instance(), await system.account()
+        await system.ask(served, mitra, "POST", "/api/mitra/status/online", json={})
+        await system.valkey.sadd("mitras:deactivated", mitra.id)
+        answer = await system.ask(served, mitra, "POST", "/api/mitra/status/heartbeat", json={})
+        assert (answer.status_code, answer.json()["online"]) == (200, True)
+        assert not await system.valkey.sismember("mitras:deactivated", mitra.id)
+
+
 async def test_a_clock_that_jumps_makes_the_mirror_begin_again(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance()
