@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from hadir.realtime.liveness import DEAD_S
 from hadir.realtime.mirror import Held, _held
 from hadir.realtime.presence import LONG_GRACE_REASONS, Row, State, expiry_is_held
 from hadir.realtime.verify import differences
@@ -44,6 +45,11 @@ class Checks:
         """When something last kept Postgres' decisions from being taken in time."""
         self.valkey_troubled_at = 0.0
         self.cold_at = 0.0
+        self.impossible_at = 0.0
+        """When nobody could come back."""
+        self._unwritable_at = 0.0
+        self._ended: list[float] = []
+        self._dead_at: dict[str, float] = {}
         self.commits = 0
         self.flaps = 0
         """Mitras that were suspected although they were well: allowed, and to be rare."""
@@ -89,23 +95,24 @@ class Checks:
             self.fail("no false offline (R4, R5, R15)", f"{short(row)} was {before.state} as {before.reason}")
         if before.state is State.SUSPECT and row.state is State.OFFLINE and row.reason not in WANTED | {"goodbye"}:
             self._held(row)
+            grace = self.world.config.offline_grace_s
+            if world.now - self.impossible_at < grace - 1.5:
+                self.fail("grace is time in which coming back was possible (R15)", short(row))
         if before.state is State.ONLINE and row.state is State.SUSPECT and self.is_sure(app):
             self.flaps += 1
         if before.instance_id is not None and row.instance_id is None and row.reason not in WANTED | {"instance_died"}:
             self._fenced(before, row)
 
     def _held(self, row: Row) -> None:
-        """R5: nobody's grace ends while too many end at once, until the hold does."""
-        truth, config = self.world.truth, self.world.config
-        sure = truth.now - timedelta(seconds=config.offline_grace_s + 3.0)  # due when that was decided, too
-        suspects = [truth.rows[mitra_id] for mitra_id in truth.suspects]
-        due = [each for each in suspects if each.suspect_since and each.suspect_since < sure]
-        unproven = sum(each.reason not in LONG_GRACE_REASONS for each in due)
-        began = truth.held_since
+        """R5: not too many graces end in one sweep, until the hold does."""
+        if row.reason == "instance_died":
+            return
+        world, truth, config = self.world, self.world.truth, self.world.config
+        self._ended = [at for at in self._ended if at > world.now - 0.5] + [world.now]
+        began, count = truth.held_since, len(self._ended)
         over = began is not None and (truth.now - began).total_seconds() >= config.auto_offline_hold_s - 1.0
-        too_many = expiry_is_held(unproven, truth.online + 1, min(1.0, 1.3 * config.auto_offline_max_fraction))
-        if row.reason != "instance_died" and too_many and not over and not truth.released:
-            self.fail("many at once are held (R5)", f"{short(row)} expired beside {unproven} of {truth.online}")
+        if expiry_is_held(count, truth.online + count, 1.1 * config.auto_offline_max_fraction) and not over:
+            self.fail("many at once are held (R5)", f"{count} beside {truth.online}, {short(row)} the last")
 
     def _fenced(self, before: Row, row: Row) -> None:
         """R3: nobody but its connection, once that is gone, gives up a row."""
@@ -131,7 +138,17 @@ class Checks:
                 host.fine_since = None
             elif host.fine_since is None:
                 host.fine_since = now
+        if not world.truth.up or not any(host.takes_sockets and host.postgres_line.open for host in world.hosts):
+            self.impossible_at = now
+        dead = [name for name in world.truth.instances if name not in self._living()]
+        self._dead_at = {name: self._dead_at.get(name, now) for name in dead}
         if any(self._troubles()):
+            self.troubled_at = now
+            self._unwritable_at = now
+        troubled_at = max(self._unwritable_at, self.valkey_troubled_at, self.cold_at)
+        if any(now - max(at, troubled_at) > DEAD_S + 2 * SLACK_S for at in self._dead_at.values()):
+            self.fail("the dead are buried (R13)", f"{dead}")
+        if dead:
             self.troubled_at = now
         server = world.server
         lines = [host.valkey_line.open for host in world.hosts]
@@ -153,7 +170,6 @@ class Checks:
         yield not world.truth.up
         yield world.truth.held_since is not None
         yield any(host.frozen or not host.postgres_line.open for host in world.hosts)
-        yield any(name not in self._living() for name in world.truth.instances)  # not proven dead yet
         lease = world.truth.lease
         leads = [
             host.node

@@ -181,6 +181,7 @@ def jump_valkeys_clock(world: World, who: int, for_s: float) -> None:
 @fault
 def stop_postgres(world: World, who: int, for_s: float) -> None:
     world.truth.up = False
+    world.truth.outages += 1
     for host in world.hosts:
         host.pool.abandon()
     _unwell(world)

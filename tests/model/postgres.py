@@ -57,6 +57,7 @@ class Truth:
     def __init__(self, loop: VirtualLoop, on_commit: Callable[[Row, Row], None]) -> None:
         self.loop = loop
         self.up = True
+        self.outages = 0
         self.rows: dict[str, Row] = {}
         self.logins: dict[str, AuthSession] = {}
         self.instances: dict[str, Beat] = {}
@@ -391,6 +392,7 @@ class Pool:
         self.on_lost: list[Callable[[], None]] = []
         self.open: set[Transaction] = set()
         self.in_use = (0, 0)
+        self._outages = truth.outages
         self._doubted = asyncio.Event()
         self._doubted.set()
 
@@ -422,6 +424,7 @@ class Pool:
                 self._doubted.set()
             elif not self.available:
                 self.available_since = self.truth.loop.now
+                self._outages = self.truth.outages
                 for tell in self.on_back:
                     tell()
 
@@ -434,7 +437,7 @@ class Pool:
 
     async def _trip(self) -> None:
         await asyncio.sleep(self.dice.uniform(0.001, 0.01))
-        if not self._reached:
+        if not self._reached or self._outages != self.truth.outages:  # its connections are of before
             self._lose()
             raise PostgresUnavailable("Postgres failed.")
 
