@@ -361,6 +361,11 @@ def clock_timestamp(truth: Truth, _: Transaction) -> Any:
     return [{"now": truth.now}]
 
 
+@query("SELECT extract(epoch FROM clock_timestamp())::float8")
+def epoch(truth: Truth, _: Transaction) -> Any:
+    return [{"now": truth.now.timestamp()}]
+
+
 def nothing(truth: Truth, _: Transaction, *args: Any) -> Any:
     return []
 
