@@ -410,8 +410,6 @@ PAIRS = [
          "    if True:", STORMS),
     Pair("model: amnesty", f"{RT}/sweeps.py", "return any(at is None or now - at < grace for at in since)",
          "return False", STORMS),
-    Pair("model: hold", f"{RT}/presence.py", "return online >= floor and due > online * max_fraction", "return False",
-         STORMS),
     Pair("model: never backwards", "tests/model/valkey.py", "if held is not None and int(held) > version:", "if False:",
          STORMS),
     Pair("model: apply is as its twin", f"{RT}/scripts/apply.lua",
@@ -433,8 +431,6 @@ PAIRS = [
     Pair("model: HTTP has the time to beat again", f"{RT}/mirror.py",
          "(self._unheard_age_s(reading, row) if token else", "(reading.age_s(row) if token else",
          STORMS),
-    Pair("model: a row is taken back with the next beat", f"{RT}/connection.py",
-         "            self.sockets.reclaim([self])  # again", "            pass  # again", STORMS),
 ]  # fmt: skip
 
 
