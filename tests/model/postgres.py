@@ -310,6 +310,19 @@ def instance_rows(truth: Truth, _: Transaction, name: str, seconds: float, limit
     return [{"mitra_id": mitra_id} for mitra_id in found[:limit]]
 
 
+@query("instance_sockets")
+def instance_sockets(truth: Truth, _: Transaction, name: str) -> Any:
+    return [
+        {
+            "mitra_id": row.mitra_id,
+            "connection_id": row.connection_id,
+            "silent_s": 0.0 if row.last_heartbeat_at is None else (truth.now - row.last_heartbeat_at).total_seconds(),
+        }
+        for row in truth.rows.values()
+        if row.instance_id == name
+    ]
+
+
 @query("instance_forget")
 def instance_forget(truth: Truth, _: Transaction, name: str, seconds: float) -> Any:
     if _is_silent(truth, name, seconds):

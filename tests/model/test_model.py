@@ -17,7 +17,7 @@ from tests.model.faults import DEEDS, FAULTS
 from tests.model.story import Step, storm, tell
 from tests.model.world import BRISK, World
 
-STEPS = int(os.environ.get("HADIR_TEST_MODEL", "1000000"))
+STEPS = int(os.environ.get("HADIR_TEST_MODEL", "400000"))
 SEED = os.environ.get("HADIR_TEST_MODEL_SEED")
 AS_BY_DEFAULT: dict[str, str] = {}
 SHAPES: tuple[tuple[int, int, dict[str, str]], ...] = (
