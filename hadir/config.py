@@ -140,7 +140,7 @@ SETTINGS = (
     Setting("CONNECT_RATE_PER_SECOND", "connect_rate_per_s", "500", _rate, "New sockets a second, per instance."),
     Setting("MAX_CONNECTIONS", "max_connections", "", whole(1, 1_000_000), "Default: what descriptors allow."),
     Setting("SOCKET_MAX_AGE_SECONDS", "socket_max_age_s", "3000", seconds(1), "Sockets are rotated at this ± 10 %."),
-    Setting("DRAIN_SECONDS", "drain_s", "8", seconds(0), "A stop sends sockets elsewhere over this time."),
+    Setting("DRAIN_SECONDS", "drain_s", "8", seconds(0), "A stop sends sockets elsewhere within this time."),
     Setting("ALLOWED_ORIGINS", "allowed_origins", "", parsers.origins, "Browser origins let in; CORS.", unset=()),
     Setting("VALKEY_HASH_TAG", "valkey_hash_tag", "", parsers.hash_tag, "Hash tag of every key.", unset=""),
     Setting("PRESENCE_LOG_MONTHS", "presence_log_months", "13", whole(1, 240), "History is kept this long."),

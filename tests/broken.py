@@ -29,6 +29,7 @@ LIFE, MIRROR, SWEEPS, HTTP = (f"tests/{name}.py" for name in (
 PRESENCE, DISPLACED, PROTOCOL = (f"tests/realtime/test_{name}.py" for name in ("presence", "displacement", "protocol"))
 AWAY, HOSTILE, LOAD, RACES = (
     f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
+ROLLING = "tests/faults/test_rolling_restart.py"
 BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
@@ -110,6 +111,9 @@ PAIRS = [
     Pair("R11 a drain is a rotation", f"{RT}/node.py", "        await self._rotate_all(started)\n",
          "        for each in self.registry:\n            each.close(CloseCode.RESTARTING)\n",
          f"{LOAD}::test_a_rolling_restart"),
+    Pair("R11 a drain leaves time to come", f"{RT}/node.py",
+         "return min(longest_s, 2 * sockets / (others * self.config.connect_rate_per_s)) if others else longest_s",
+         "return longest_s", f"{ROLLING}::test_a_drain_asks_as_soon_as_the_others_let_in"),
     Pair("R12 a deaf flood", "hadir/http/protocol.py", "            if self._late > LATE_MAX:",
          "            if False:",
          f"{HOSTILE}::test_a_flood_of_pings_by_a_reader_that_does_not_read_is_ended_and_grows_nothing"),

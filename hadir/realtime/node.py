@@ -52,6 +52,8 @@ SEED_WAIT_S = 5.0
 BUS_WAIT_S = 1.0
 TICK_S = 1.0
 DRAIN_STEP_S = 0.1
+DRAIN_SHARE = 0.75
+"""Whatever the pace, the last are asked to go after this part of a drain; the rest is for their coming elsewhere."""
 FLUSH_WAIT_S = 3.0
 RESTART_S = 1.0
 
@@ -383,12 +385,19 @@ class Node:
     async def _rotate_all(self, started: float) -> None:
         waiting = self._peers()
         total = len(waiting)
+        over_s = max(self._rotation_s(total), DRAIN_STEP_S)
         while waiting:
             elapsed = time.monotonic() - started
-            share = min(1.0, (elapsed + DRAIN_STEP_S) / max(self.config.drain_s * 0.75, DRAIN_STEP_S))
+            share = min(1.0, (elapsed + DRAIN_STEP_S) / over_s)
             while waiting and total - len(waiting) < share * total:
                 waiting.pop().rotate(time.monotonic(), 0.0, "restarting")
             await asyncio.sleep(DRAIN_STEP_S)
+
+    def _rotation_s(self, sockets: int) -> float:
+        """At half of what the others let in, if need be faster: the sooner one is asked, the longer it has to come."""
+        longest_s = self.config.drain_s * DRAIN_SHARE
+        others = sum(each.state == "ready" and each.id != self.id for each in self.liveness.instances)
+        return min(longest_s, 2 * sockets / (others * self.config.connect_rate_per_s)) if others else longest_s
 
     async def _try(self, work: Awaitable[object]) -> bool:
         """A last step that a store may be too dead for; the others' judgement then takes its place."""
