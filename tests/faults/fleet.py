@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx
+
 from hadir.db.pool import connect
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.realtime.verify import opened
@@ -61,7 +63,10 @@ class Member:
         """Waits until it says `ready`, with nothing degraded."""
 
         async def says_so() -> bool:
-            answer = await self._system.http.get(f"{self.served.url}/ready")
+            try:
+                answer = await self._system.http.get(f"{self.served.url}/ready")
+            except httpx.TransportError as error:  # a kept connection that it has closed while it was frozen
+                raise AssertionError(repr(error)) from error
             assert answer.json() == {"state": "ready"}
             return True
 
