@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -126,16 +125,3 @@ async def test_postgres_is_away_for_longer_than_the_grace(
         seen = len(crowd.samples)
         await eventually(lambda: len(crowd.samples) > seen + 160, 40)
         await own_postgres.start()
-
-
-async def test_a_rolling_restart(own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path) -> None:
-    async with crowded(own_postgres, valkey, tmp_path) as (system, processes, crowd):
-        before = {client: client.counters.opens for client in crowd.clients}
-        for process in processes:
-            process.signal(signal.SIGTERM)
-            assert await process.stopped() == 0
-            await process.start(system.http)
-            await crowd.everyone_back(20)
-        assert min(sample.available for sample in crowd.samples) == SIZE, "a deploy dips nothing"
-        assert min(sample.online for sample in crowd.samples) == SIZE
-        assert all(client.counters.opens > before[client] for client in crowd.clients)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Self
+from functools import partial
+from typing import Any, Literal, Self
 
 import httpx
 
 from hadir.client import MitraClient
 from tests.support import eventually
 from tests.support.system import Account, Served, System
+
+AT_ONCE = 100
+COMING_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -29,28 +33,47 @@ class Sample:
     state: str
 
 
-class Crowd:
-    """Mitras that beat, reconnect and never leave. `async with` connects them all."""
+def _deaf(account: Account, message: Mapping[str, Any]) -> None:
+    """Heeds nothing."""
 
-    def __init__(self, system: System, instances: Sequence[Served], size: int) -> None:
+
+class Crowd:
+    """Mitras that beat, reconnect and never leave. `async with` connects them all.
+
+    `heard` is called with every message to any of them.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        instances: Sequence[Served],
+        size: int,
+        heard: Callable[[Account, Mapping[str, Any]], None] = _deaf,
+    ) -> None:
         self._system = system
         self.instances = list(instances)
         self._size = size
+        self._heard = heard
         self._stack = AsyncExitStack()
         self.clients: list[MitraClient] = []
         self.accounts: list[Account] = []
         self._live: deque[tuple[float, int]] = deque()
         self.samples: list[Sample] = []
-        self.unanswered = 0
+        self.unanswered: list[tuple[float, Served]] = []
+        """When (monotonic) a beacon was asked that gave none, and whose."""
 
     async def __aenter__(self) -> Self:
         self.accounts = await self._system.accounts(self._size)
         urls = [f"ws://127.0.0.1:{served.public_port}" for served in self.instances]
         for n, account in enumerate(self.accounts):
             ordered = urls[n % len(urls) :] + urls[: n % len(urls)]
-            client = MitraClient(ordered, account.token, status=True, beat="text" if n % 2 else "control")
+            beat: Literal["text", "control"] = "text" if n % 2 else "control"
+            heard = partial(self._heard, account)
+            client = MitraClient(ordered, account.make_token(3600), status=True, beat=beat, on_message=heard)
             self.clients.append(await self._stack.enter_async_context(client))
-        await eventually(lambda: self.live == self._size, 60)
+            if n % AT_ONCE == AT_ONCE - 1:
+                await self._come(n + 1 - AT_ONCE)
+        await self._come(self._size)
         self._watcher = asyncio.create_task(self._watch())
         return self
 
@@ -59,6 +82,13 @@ class Crowd:
         await asyncio.wait([self._watcher])
         await asyncio.gather(*(client.goodbye() for client in self.clients if client.connected), return_exceptions=True)
         await self._stack.aclose()
+
+    async def _come(self, count: int) -> None:
+        """Not all at once: of thousands that do, none is there before it gives up and begins again."""
+        deadline = time.monotonic() + COMING_S
+        while self.live < count:
+            assert time.monotonic() < deadline, f"{self.live} of {count} mitras have connected"
+            await asyncio.sleep(0.05)
 
     @property
     def live(self) -> int:
@@ -78,10 +108,10 @@ class Crowd:
         try:
             answer = (await http.get(f"{served.url}/api/beacon")).json()
         except httpx.HTTPError:
-            self.unanswered += 1  # a dead or draining instance answers nobody
+            self.unanswered.append((asked, served))  # a dead or draining instance answers nobody
             return
         if "available" not in answer:
-            self.unanswered += 1
+            self.unanswered.append((asked, served))
             return
         age = time.time() - datetime.fromisoformat(answer["as_of"]).timestamp()
         self.samples.append(

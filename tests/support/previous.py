@@ -1,0 +1,57 @@
+"""Another version of the program beside this one: its code in a folder, out of the repository's history."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+CHOSEN = os.environ.get("HADIR_TEST_PREVIOUS")
+
+
+def of_code_in(folder: Path) -> dict[str, str]:
+    """The environment of a process that runs `hadir` from there, wherever else one is installed."""
+    return {"PYTHONPATH": str(folder), "PYTHONSAFEPATH": "1"}
+
+
+def previous_version(folder: Path) -> Path:
+    """Where the code of the commit before this one is (`HADIR_TEST_PREVIOUS` names another): put into `folder`.
+
+    Without its history (a tarball, a shallow clone) it is this version itself, and a line says so.
+    """
+    try:
+        if Path(_git("rev-parse", "--show-toplevel").decode().strip()).resolve() != ROOT:
+            raise OSError("this folder is not the repository's own")
+        archive = _git("archive", CHOSEN or "HEAD~1", "hadir")
+    except (OSError, subprocess.CalledProcessError) as error:
+        if CHOSEN is not None:
+            raise
+        print(f"No history of the repository ({error}): this version is run against itself.")
+        return ROOT
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+def _git(*words: str) -> bytes:
+    return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, check=True).stdout
+
+
+async def python(*words: str, environment: Mapping[str, str]) -> str:
+    """What Python prints, told these words, in that environment; it must end with 0."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *words,
+        env={"PATH": os.environ["PATH"], **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    return said.decode()
