@@ -91,3 +91,5 @@ TIMER_LATE_SECONDS = _seconds("timer_late", "From when a timer was due to when i
 BEACON_ANSWERS = _counter("beacon_answers", "Beacon answers.", "state")
 BEACON_QUERIES = _counter("beacon_queries", "Counts made for the beacon.", "source")
 LOOP_LAG_SECONDS = _seconds("loop_lag", "Delay of a timer of the event loop.")
+TASKS = _gauge("tasks", "Tasks of the event loop.")
+ALLOCATED_BLOCKS = _gauge("allocated_blocks", "Blocks of memory that Python holds.")

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import secrets
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
@@ -343,6 +344,8 @@ class Node:
         metrics.POSTGRES_CONNECTIONS.labels("busy").set(busy)
         metrics.POSTGRES_CONNECTIONS.labels("idle").set(idle)
         metrics.BATCH_WAITING.labels("transitions").set(self.transitions.waiting)
+        metrics.TASKS.set(len(asyncio.all_tasks()))
+        metrics.ALLOCATED_BLOCKS.set(sys.getallocatedblocks())
         try:
             counts = asdict(await self.availability.counts())
         except StoreUnavailable:
