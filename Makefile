@@ -1,6 +1,7 @@
 # make dev     the whole system on this machine, until Ctrl-C     (make dev ARGS="--mitras 50 --instances 3")
 # make test    every test                                         (make test ARGS="tests/db -k deadlock")
 # make check   format, lint, types, import arrows
+# make soak    hours of churn and faults, does anything grow?     (SECONDS=900 SEED=7 make soak)
 # make broken  breaks the code, one rule at a time, and sees its test fail
 # make company installs Valkey 8 for the tests that want other servers than the embedded ones; Debian's packages: .ci/run
 # make docs    writes docs/openapi.json, docs/asyncapi.json and docs/sessions.md
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install broken docs company
+.PHONY: dev test check format lock install broken soak docs company
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -28,6 +29,9 @@ check: install
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || (cat $(VENV)/imports.txt; exit 1)
 	@$(BIN)/hadolint deploy/Dockerfile
 	@$(BIN)/yamllint --strict --config-file deploy/.yamllint.yaml deploy
+
+soak: install
+	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 broken: install
 	@$(BIN)/python -m tests.broken $(ARGS)

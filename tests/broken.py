@@ -29,7 +29,7 @@ LIFE, MIRROR, SWEEPS, HTTP = (f"tests/{name}.py" for name in (
 PRESENCE, DISPLACED, PROTOCOL = (f"tests/realtime/test_{name}.py" for name in ("presence", "displacement", "protocol"))
 AWAY, HOSTILE, LOAD, RACES = (
     f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
-ROLLING = "tests/faults/test_rolling_restart.py"
+ROLLING, SOAK = "tests/faults/test_rolling_restart.py", "tests/faults/test_soak.py"
 BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
@@ -110,7 +110,7 @@ PAIRS = [
          f"{HTTP}::test_the_beacon_is_rebuilt_from_postgres_then_stale_then_unavailable"),
     Pair("R11 a drain is a rotation", f"{RT}/node.py", "        await self._rotate_all(started)\n",
          "        for each in self.registry:\n            each.close(CloseCode.RESTARTING)\n",
-         f"{LOAD}::test_a_rolling_restart"),
+         f"{ROLLING}::test_nobody_notices_a_rolling_restart"),
     Pair("R11 a drain leaves time to come", f"{RT}/node.py",
          "return min(longest_s, 2 * sockets / (others * self.config.connect_rate_per_s)) if others else longest_s",
          "return longest_s", f"{ROLLING}::test_a_drain_asks_as_soon_as_the_others_let_in"),
@@ -437,6 +437,11 @@ PAIRS = [
     Pair("model: HTTP has the time to beat again", f"{RT}/mirror.py",
          "(self._unheard_age_s(reading, row) if token else", "(reading.age_s(row) if token else",
          STORMS),
+    Pair("R12 a soak finds what grows", "tests/faults/soak.py",
+         "first, last = median(points[:third]), median(points[-third:])", "first = last = median(points)",
+         f"{SOAK}::test_what_leaks_has_grown"),
+    Pair("R12 a soak can be had again", "tests/faults/soak.py", "random = Random(seed)\n", "random = Random()\n",
+         f"{SOAK}::test_a_seed_makes_the_same_sequence_of_faults"),
 ]  # fmt: skip
 
 

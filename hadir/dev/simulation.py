@@ -44,6 +44,7 @@ class Simulation:
 
     `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same people.
     `history`: where all that they are told is kept. `pace`: how much quicker than people they deal with each other.
+    `random`: what they decide by.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class Simulation:
         name: str | None = None,
         history: History | None = None,
         pace: float = 1.0,
+        random: Random | None = None,
     ) -> None:
         self._postgres = Postgres(config.database_url, pool_max=POSTGRES_POOL, pooler=config.database_pooler)
-        self._random = Random()  # noqa: S311 - simulated people keep no secrets
+        self._random = random or Random()  # noqa: S311 - simulated people keep no secrets
         self.truth = Truth(time.monotonic())
         self.tally = Tally()
         self.dealings = Dealings(self.tally.latencies)

@@ -346,6 +346,11 @@ class Process:
         if ready:
             await eventually(is_ready, 20)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
