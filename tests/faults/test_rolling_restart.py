@@ -30,8 +30,7 @@ DRAIN_S = 15 + SIZE // 100
 TIMER_LATE_S = 3.0
 """Every instance looks for what is due every 0.4 s; the rest is what a busy machine takes."""
 SETTINGS = {
-    "MITRA_HEARTBEAT_INTERVAL_SECONDS": "5",
-    "MITRA_HEARTBEAT_STALE_SECONDS": "60",
+    "MITRA_HEARTBEAT_INTERVAL_SECONDS": "20",  # an app that hears no pong for so long takes its server for dead
     "BEACON_CACHE_SECONDS": "0.1",
     "DRAIN_SECONDS": str(DRAIN_S),
     "PAIRING_TIMEOUT_SECONDS": "6",
