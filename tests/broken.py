@@ -442,6 +442,8 @@ PAIRS = [
          f"{SOAK}::test_what_leaks_has_grown"),
     Pair("R12 a soak can be had again", "tests/faults/soak.py", "random = Random(seed)\n", "random = Random()\n",
          f"{SOAK}::test_a_seed_makes_the_same_sequence_of_faults"),
+    Pair("R12 who leaves is no defect", "hadir/http/problems.py", "    ClientDisconnect: gone,\n", "",
+         f"{HOSTILE}::test_whoever_leaves_in_the_middle_of_a_request_is_no_defect_of_ours"),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hadir.errors import Refused, StoreUnavailable
@@ -70,6 +70,11 @@ def http_error(request: Request, error: Exception) -> Response:
     return Response(document, error.status_code, headers, MEDIA_TYPE)
 
 
+def gone(request: Request, error: Exception) -> Response:
+    """It left in the middle of its own request; nobody hears what is answered."""
+    return Response(body(400, "cut_off", "The request ended before its body did."), 400, media_type=MEDIA_TYPE)
+
+
 def crashed(request: Request, error: Exception) -> Response:
     """A defect of ours; the server logs its traceback."""
     log.error("http.crashed", exc_info=error, extra={"path": request.url.path})
@@ -80,5 +85,6 @@ HANDLERS = {
     Refused: refused,
     StoreUnavailable: unavailable,
     HTTPException: http_error,
+    ClientDisconnect: gone,
     Exception: crashed,
 }

@@ -6,7 +6,9 @@ import asyncio
 import base64
 import contextlib
 import secrets
+import signal
 import socket
+from pathlib import Path
 
 import psutil
 import pytest
@@ -211,3 +213,26 @@ async def test_a_flood_of_frames_that_make_no_message_is_ended(
             raw.close()
         row = await system.becomes(mitra, "suspect")
         assert row["reason"] == "too_fast"
+
+
+async def test_whoever_leaves_in_the_middle_of_a_request_is_no_defect_of_ours(
+    database: str, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    log = tmp_path / "instance.log"
+    async with System(database, valkey.url) as system:
+        process = await system.process(log)
+        customer = await system.account("customer")
+        for _ in range(5):
+            _, writer = await asyncio.open_connection("127.0.0.1", process.served.public_port)
+            head = (
+                f"POST /api/pairings HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {customer.token}\r\n"
+                "Idempotency-Key: one\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+            )
+            writer.write(head.encode() + b'{"note":')
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        assert (await system.http.get(f"{process.served.url}/health")).status_code == 200
+        process.signal(signal.SIGTERM)
+        assert await process.stopped() == 0  # every request has had its end by now
+    assert "http.crashed" not in log.read_text()
