@@ -41,6 +41,7 @@ class Proxy:
         self._server.close()
         for link in list(self._links):
             link.reset()
+        self.heal()  # those that a blackhole has kept waiting find out
         await asyncio.gather(*(link.ended.wait() for link in list(self._links)))
         await self._server.wait_closed()
 
@@ -113,6 +114,8 @@ class _Link:
     async def run(self) -> None:
         try:
             await self._proxy.flows()
+            if self._done.is_set():
+                return
             try:
                 self._far = await asyncio.open_connection("127.0.0.1", self._proxy.target, limit=CHUNK)
             except OSError:
