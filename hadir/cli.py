@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import asyncio
 import os
 import sys
@@ -24,6 +25,8 @@ INTERRUPTED = 130
 TOKEN_TTL_S = 3600.0
 TEN_YEARS_S = 315_360_000
 FLEETS = (2, 3, 5, 10)
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+"""Beside the package in a checkout; an installed wheel has none."""
 
 Value = TypeVar("Value")
 
@@ -62,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     _dev_options(add("dev", _dev, "run the whole system on an empty machine, until Ctrl-C"))
     _simulate_options(add("simulate", _simulate, "put realistic load on a server, over its public contract"))
     add("config", _config, "print the effective configuration, what is wrong with it and what it can carry")
+    _bench_options(add("bench", _bench, "run a benchmark of the checkout; without a name, list them"))
     return parser
 
 
@@ -100,6 +104,11 @@ def _fleet_options(command: argparse.ArgumentParser) -> None:
     count = _argument(parsers.whole(0, 1_000_000))
     command.add_argument("--mitras", type=count, default=20, metavar="N", help="simulated mitras (20)")
     command.add_argument("--customers", type=count, default=3, metavar="N", help="simulated customers (3)")
+
+
+def _bench_options(bench: argparse.ArgumentParser) -> None:
+    bench.add_argument("name", nargs="?", metavar="NAME", help="which one; without it they are listed")
+    bench.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own, --help among them")
 
 
 def _argument(parse: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -228,6 +237,30 @@ def _config(_: argparse.Namespace) -> int:
         raise ConfigError(reading.problems)
     _print_capacity(configuration.Config(**reading.fields))
     return 0
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    """Lists, or becomes the benchmark: signals and the exit code are its own."""
+    known = _benchmarks()
+    if not known:
+        raise ConfigError([f"There is no {BENCHMARKS}: benchmarks are part of a checkout, not of a wheel."])
+    if chosen.name is None:
+        width = max(map(len, known))
+        print("\n".join(f"{name:<{width}}  {about}" for name, about in known.items()))
+        return 0
+    if chosen.name not in known:
+        raise ConfigError([f"Expected one of {', '.join(known)}, got {chosen.name!r}."])
+    paths = [str(BENCHMARKS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    command = [sys.executable, "-m", f"{BENCHMARKS.name}.{chosen.name}", *chosen.arguments]
+    return os.execve(sys.executable, command, os.environ | {"PYTHONPATH": os.pathsep.join(paths)})  # noqa: S606
+
+
+def _benchmarks() -> dict[str, str]:
+    """The first line of each benchmark's docstring by its name: a module, or a package that can be run."""
+    sources = {path.stem: path for path in BENCHMARKS.glob("*.py") if path.stem != "__init__"}
+    sources |= {path.parent.name: path.with_name("__init__.py") for path in BENCHMARKS.glob("*/__main__.py")}
+    texts = {name: ast.get_docstring(ast.parse(sources[name].read_text())) or "" for name in sorted(sources)}
+    return {name: text.partition("\n")[0] for name, text in texts.items()}
 
 
 def _print_capacity(config: configuration.Config) -> None:

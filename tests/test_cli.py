@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import asyncpg
 import jwt
@@ -14,6 +17,7 @@ import pytest
 from hadir.dev.accounts import create_account
 from hadir.dev.embedded import EmbeddedValkey
 
+ROOT = Path(__file__).parent.parent
 SECRET = "open-sesame, all thirty-two bytes"
 MITRA = "6f0c2a52-7a52-4f6e-9b53-0d3c7f2f1c11"
 NOWHERE = "postgresql://hadir:sesame@127.0.0.1:1/hadir"
@@ -49,11 +53,11 @@ async def connection(database: str) -> asyncpg.Connection:
 async def test_help_names_every_command() -> None:
     ended = await hadir("--help")
     assert ended.code == 0
-    for command in ("serve", "migrate", "verify", "token", "dev", "simulate", "config"):
+    for command in ("serve", "migrate", "verify", "token", "dev", "simulate", "config", "bench"):
         assert f"\n    {command} " in ended.out
 
 
-@pytest.mark.parametrize("command", ["serve", "migrate", "verify", "token", "dev", "simulate", "config"])
+@pytest.mark.parametrize("command", ["serve", "migrate", "verify", "token", "dev", "simulate", "config", "bench"])
 async def test_every_command_explains_itself(command: str) -> None:
     ended = await hadir(command, "--help")
     assert ended.code == 0
@@ -193,6 +197,49 @@ async def test_config_shows_a_wrong_environment_too() -> None:
     assert ended.code == 2
     assert "HADIR_LISTENERS" in ended.out
     assert len(ended.err.splitlines()) == 4
+
+
+async def test_bench_lists_what_there_is() -> None:
+    ended = await hadir("bench")
+    assert (ended.code, ended.err) == (0, "")
+    listed = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
+    assert {"sockets", "liveness", "search", "pairing", "deaths"} <= listed.keys()
+    assert "__init__" not in listed
+    assert listed["sockets"].startswith("Sockets that stand and beat"), "each says what it measures"
+
+
+async def test_bench_hands_everything_behind_the_name_on() -> None:
+    ended = await hadir("bench", "sockets", "--help", PYTHONPATH="elsewhere")
+    assert ended.code == 0
+    assert "Sockets that stand and beat on one instance" in ended.out
+    wrong = await hadir("bench", "sockets", "--sockets", "many")
+    assert wrong.code == 2
+    assert "many" in wrong.err
+
+
+async def test_bench_of_what_there_is_not() -> None:
+    ended = await hadir("bench", "everything")
+    assert (ended.code, ended.out) == (2, "")
+    (line,) = ended.err.splitlines()
+    assert re.fullmatch(r"Expected one of .*\bsockets\b.*, got 'everything'\.", line)
+
+
+async def test_bench_of_an_installed_wheel(tmp_path: Path) -> None:
+    """There the package stands alone."""
+    shutil.copytree(ROOT / "hadir", tmp_path / "hadir", ignore=shutil.ignore_patterns("__pycache__"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "hadir", "bench", "deaths"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate()
+    assert (process.returncode, out) == (2, b"")
+    (line,) = err.decode().splitlines()
+    assert line.endswith("benchmarks are part of a checkout, not of a wheel.")
 
 
 @pytest.mark.parametrize("role", ["mitra", "customer", "operator", "viewer"])
