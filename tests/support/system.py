@@ -344,7 +344,7 @@ class Process:
                 return False
 
         if ready:
-            await eventually(is_ready, 20)
+            await eventually(is_ready, 60)
 
     @property
     def pid(self) -> int:
