@@ -4,7 +4,7 @@
 # make soak    hours of churn and faults, does anything grow?     (SECONDS=900 SEED=7 make soak)
 # make broken  breaks the code, one rule at a time, and sees its test fail
 # make company installs Valkey 8 for the tests that want other servers than the embedded ones; Debian's packages: .ci/run
-# make docs    writes docs/openapi.json, docs/asyncapi.json and docs/sessions.md
+# make docs    writes docs/openapi.json, docs/asyncapi.json, docs/sessions.md and the rules of docs/reliability.md
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
 
@@ -43,6 +43,7 @@ company: install
 
 docs: install
 	@$(BIN)/python -m hadir.http.documents docs
+	@$(BIN)/python -m tests.rules
 
 format: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

@@ -444,6 +444,20 @@ PAIRS = [
          f"{SOAK}::test_a_seed_makes_the_same_sequence_of_faults"),
     Pair("R12 who leaves is no defect", "hadir/http/problems.py", "    ClientDisconnect: gone,\n", "",
          f"{HOSTILE}::test_whoever_leaves_in_the_middle_of_a_request_is_no_defect_of_ours"),
+    Pair("deaths: a false offline is counted", "benchmarks/deaths/measure.py",
+         'if state == "offline" and at < died.get(mitra_id, float("inf")):', "if False:",
+         "tests/test_deaths.py::test_whoever_was_offline_alive_is_a_false_offline_also_one_that_died_later"),
+    Pair("deaths: a broken promise is said", "benchmarks/deaths/report.py",
+         "if late := sum(each > bound_s for each in seconds):", "if late := 0:",
+         "tests/test_deaths.py::test_what_breaks_a_promise_is_said_and_marked"),
+    Pair("deaths: a rig finds both ways to be offline", "hadir/realtime/presence.py",
+         "if event.offline or rules.grace(event.reason) <= timedelta():", "if True:",
+         "tests/test_deaths.py::test_a_tiny_rig"),
+    Pair("deaths: a relay can always be closed", "tests/faults/proxy.py",
+         "        self.heal()  # those", "        # those",
+         "tests/faults/test_proxy.py::test_it_can_be_closed_while_a_black_hole_keeps_connections_waiting"),
+    Pair("bench: without a checkout", "hadir/cli.py", "    if not known:", "    if False:",
+         "tests/test_cli.py::test_bench_of_an_installed_wheel"),
 ]  # fmt: skip
 
 
@@ -468,7 +482,7 @@ def main(wanted: list[str]) -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="hadir-broken-") as name:
         copy = Path(name) / "copy"
-        for part in ("hadir", "tests"):
+        for part in ("benchmarks", "docs", "hadir", "tests"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         for pair in PAIRS:

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from random import Random
@@ -110,17 +110,18 @@ async def measure(asked: Asked, folder: Path, say: Callable[[str], None]) -> Fou
             System(postgres.url, valkey.url, asked.profile.settings) as system,
             Fleet(system, postgres, valkey, INSTANCES, folder) as fleet,
         ):
-            found = await _with_mitras(asked, fleet, say)
+            found = await _with_mitras(asked, fleet, say, ready=time.monotonic())
     found.took_s = time.monotonic() - started
     return found
 
 
-async def _with_mitras(asked: Asked, fleet: Fleet, say: Callable[[str], None]) -> Found:
+async def _with_mitras(asked: Asked, fleet: Fleet, say: Callable[[str], None], ready: float) -> Found:
     config = fleet.system.config()
     pinned = asked.rig in PINNED
     async with Mitras(fleet.system, fleet.served, asked.dying, asked.living, pinned=pinned) as mitras:
         say(f"{len(mitras.everyone)} mitras are online")
-        await asyncio.sleep(config.offline_grace_s + 1)  # R15: before that, nobody's grace counts
+        # R15: before an instance has been ready for a grace, nobody's counts.
+        await asyncio.sleep(max(0.0, ready + config.offline_grace_s + 1 - time.monotonic()))
         async with PoolWatch(config, mitras.dead, rows_too=asked.rig == "cut-valkey") as pool:
             window_s = SWEEPS * config.auto_offline_sweep_s if asked.window_s is None else asked.window_s
             scene = Scene(config, fleet, mitras, Random(asked.seed), window_s, say)
@@ -148,23 +149,13 @@ async def _all_offline(asked: Asked, scene: Scene) -> None:
 
 
 async def _found(asked: Asked, scene: Scene, pool: PoolWatch) -> Found:
-    mitras, sql = scene.mitras, scene.fleet.system.sql
-    records = await sql.fetch(
+    mitras = scene.mitras
+    records = await scene.fleet.system.sql.fetch(
         "SELECT mitra_id::text, state, reason, extract(epoch FROM recorded_at)::float8 AS at FROM presence_log "
         "WHERE state <> 'online' ORDER BY recorded_at"
     )
-    died = mitras.dead()
-    offline: dict[str, float] = {}
     found = Found(asked.rig, [], len(mitras.living), held_s=scene.held_s, cpu=psutil.cpu_percent())
-    suspects = set()
-    for mitra_id, state, reason, at in records:
-        if state == "offline" and at < died.get(mitra_id, float("inf")):
-            found.false_offlines.append(f"{mitra_id} {reason}")
-        elif state == "offline":
-            offline[mitra_id] = at  # the last one, should it have come back
-        elif mitra_id not in died:
-            suspects.add(mitra_id)
-    found.suspects = len(suspects)
+    found.false_offlines, found.suspects, offline = judged([tuple(each) for each in records], mitras.dead())
     for name in asked.kinds:
         dead = [mitra for mitra in mitras.dying if mitra.kind == name]
         found.deaths.append(_deaths(name, scene, dead, pool.left, offline))
@@ -179,6 +170,24 @@ async def _found(asked: Asked, scene: Scene, pool: PoolWatch) -> Found:
         found.drift = str(error)
     found.missing = sum(not mitra.is_online for mitra in mitras.living)
     return found
+
+
+def judged(
+    records: Iterable[tuple[str, str, str, float]], died: dict[str, float]
+) -> tuple[list[str], int, dict[str, float]]:
+    """False offlines; how many of the living were suspect; when each of the dead was offline, at last.
+
+    `records` are mitra, state, reason and time of what the log says of all, in order.
+    """
+    false, suspects, offline = [], set(), {}
+    for mitra_id, state, reason, at in records:
+        if state == "offline" and at < died.get(mitra_id, float("inf")):
+            false.append(f"{mitra_id} {reason}")
+        elif state == "offline":
+            offline[mitra_id] = at
+        elif mitra_id not in died:
+            suspects.add(mitra_id)
+    return false, len(suspects), offline
 
 
 def _deaths(
