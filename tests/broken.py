@@ -448,7 +448,7 @@ PAIRS = [
          'if state == "offline" and at < died.get(mitra_id, float("inf")):', "if False:",
          "tests/test_deaths.py::test_whoever_was_offline_alive_is_a_false_offline_also_one_that_died_later"),
     Pair("deaths: a broken promise is said", "benchmarks/deaths/report.py",
-         "if late := sum(each > bound_s for each in seconds):", "if late := 0:",
+         "elif late := sum(each > bound_s for each in held):", "elif late := 0:",
          "tests/test_deaths.py::test_what_breaks_a_promise_is_said_and_marked"),
     Pair("deaths: a rig finds both ways to be offline", "hadir/realtime/presence.py",
          "if event.offline or rules.grace(event.reason) <= timedelta():", "if True:",

@@ -17,7 +17,7 @@ from benchmarks.deaths.measure import Deaths, Found, config_of, judged, percenti
 from benchmarks.deaths.report import table, wrong
 from benchmarks.deaths.rigs import RIGS as SCRIPTS
 
-RESET = Deaths("reset", 3, [0.01, 0.02, 0.05], [5.2, 5.8, 6.1], 15.0, 22.0)
+RESET = Deaths("reset", 3, [0.01, 0.02, 0.05], [5.2, 5.8, 6.1], [0.0, 0.0, 0.01], 15.0, 22.0)
 SOUND = Found("clients", [RESET], alive=20)
 
 
@@ -56,7 +56,7 @@ def test_what_is_well_is_not_mentioned() -> None:
     [
         (replace(SOUND, deaths=[replace(RESET, offline=[5.2, 5.8, 22.1])]), "reset: 1 offline after more than 22 s"),
         (
-            replace(SOUND, deaths=[replace(RESET, out=[0.1, 0.1, 15.1])]),
+            replace(SOUND, deaths=[replace(RESET, seen=[0.1, 0.1, 15.1])]),
             "reset: 1 out of the pool after more than 15",
         ),
         (replace(SOUND, deaths=[replace(RESET, offline=[5.2, 5.8])]), "reset: 1 of 3 never offline"),
@@ -69,6 +69,10 @@ def test_what_breaks_a_promise_is_said_and_marked(found: Found, said: str) -> No
     (line,) = wrong(found)
     assert line.startswith(said)
     assert table([found]).count("⚠") == 1
+
+
+def test_the_reading_that_finds_somebody_gone_may_be_a_moment_after_the_bound() -> None:
+    assert list(wrong(replace(SOUND, deaths=[replace(RESET, out=[0.1, 0.1, 15.04], seen=[0.0, 0.0, 14.99])]))) == []
 
 
 def test_the_living_who_are_not_there_are_missed() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,6 +21,7 @@ import benchmarks.deaths
 from benchmarks.deaths import plot, report
 from benchmarks.deaths.kinds import KINDS, PROFILES, RIGS, Profile
 from benchmarks.deaths.measure import Asked, Deaths, Found, measure
+from hadir import logs
 from hadir.config import raise_descriptor_limit
 from hadir.dev.embedded import dies_with_parent
 
@@ -35,6 +37,7 @@ def say(text: str) -> None:
     print(time.strftime("[%H:%M:%S]"), text, flush=True)
 
 
+@cache
 def commit() -> str:
     """Which code is measured; a result of another one is not used again."""
     command = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12")
@@ -77,6 +80,7 @@ async def one(options: argparse.Namespace) -> int:
     (profile,), rig = options.profile, options.rig
     asked = asked_for(options, profile, rig)
     raise_descriptor_limit()
+    logs.setup("error", "text")  # that a store is away is no news here
     found = await measure(asked, options.folder, lambda text: say(f"{profile} {rig}: {text}"))
     for line in report.wrong(found):
         say(f"{profile} {rig}: {report.BEYOND.strip()} {line}")
@@ -150,7 +154,7 @@ def concluded(options: argparse.Namespace) -> int:
 def write(document: Path, profile: Profile, found: Sequence[Found]) -> None:
     picture = document.with_name(f"deaths-{profile.name}.svg")
     picture.write_text(plot.svg(f"Time to offline by the way they went ({profile.name} settings)", found))
-    made = f"Measured {time.strftime('%Y-%m-%d')} at {commit()}: {report.machine()}."
+    made = f"Measured {time.strftime('%Y-%m-%d')} at {commit()}: {report.machine()}, {found[0].servers}."
     text = report.section(profile, found, made, picture.name)
     document.write_text(report.rewritten(document.read_text(), profile, text))
     say(f"{document.name} and {picture.name} are written")

@@ -68,6 +68,8 @@ class Deaths:
     died: int
     out: list[float]
     offline: list[float]
+    seen: list[float]
+    """Until each was last read in the pool: what its bound is held against, since `out` is one reading later."""
     out_bound_s: float
     offline_bound_s: float
     released: list[float] = field(default_factory=list)
@@ -97,6 +99,8 @@ class Found:
     """Mean share of all cores that the machine was busy."""
     sampled_p99_s: float = 0.0
     took_s: float = 0.0
+    servers: str = ""
+    """Names and versions of the stores."""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -110,7 +114,10 @@ async def measure(asked: Asked, folder: Path, say: Callable[[str], None]) -> Fou
             System(postgres.url, valkey.url, asked.profile.settings) as system,
             Fleet(system, postgres, valkey, INSTANCES, folder) as fleet,
         ):
+            postgres_version = await system.sql.fetchval("SHOW server_version")
+            valkey_version = (await system.valkey.info("server"))["valkey_version"]
             found = await _with_mitras(asked, fleet, say, ready=time.monotonic())
+        found.servers = f"PostgreSQL {postgres_version}, Valkey {valkey_version}"
     found.took_s = time.monotonic() - started
     return found
 
@@ -158,7 +165,7 @@ async def _found(asked: Asked, scene: Scene, pool: PoolWatch) -> Found:
     found.false_offlines, found.suspects, offline = judged([tuple(each) for each in records], mitras.dead())
     for name in asked.kinds:
         dead = [mitra for mitra in mitras.dying if mitra.kind == name]
-        found.deaths.append(_deaths(name, scene, dead, pool.left, offline))
+        found.deaths.append(_deaths(name, scene, dead, pool, offline))
     found.lost = dict(sum((mitra.ends for mitra in mitras.living), Counter()))
     found.reconnects = sum(mitra.client.counters.reconnects for mitra in mitras.living)
     found.rotations = sum(mitra.client.counters.rotations for mitra in mitras.living)
@@ -190,16 +197,15 @@ def judged(
     return false, len(suspects), offline
 
 
-def _deaths(
-    name: str, scene: Scene, dead: Sequence[Mitra], left: dict[str, float], offline: dict[str, float]
-) -> Deaths:
+def _deaths(name: str, scene: Scene, dead: Sequence[Mitra], pool: PoolWatch, offline: dict[str, float]) -> Deaths:
     limits = bounds(KINDS[name], scene.config, scene.held_s)
     died = {mitra.id: mitra.died or 0.0 for mitra in dead}
     return Deaths(
         name,
         len(dead),
-        sorted(left[each] - at for each, at in died.items() if each in left),
+        sorted(pool.left[each] - at for each, at in died.items() if each in pool.left),
         sorted(offline[each] - at for each, at in died.items() if each in offline),
+        sorted(max(0.0, pool.seen.get(each, at) - at) for each, at in died.items()),
         limits.out_s,
         limits.offline_s,
         sorted(offline[each] - scene.released for each in died if each in offline) if scene.released else [],

@@ -49,8 +49,10 @@ class PoolWatch:
             on_overflow=lambda: None,
         )
         self._availability = Availability(mirror, self._postgres, cache_s=1.0, postgres_fresh_s=self._fresh_s)
+        self.seen: dict[str, float] = {}
+        """When (wall clock) the last reading began that had a dead mitra."""
         self.left: dict[str, float] = {}
-        """When (wall clock) the pool was first read without a dead mitra, and never again with it."""
+        """When the first reading was there that had it not, and none after it had."""
         self.spacing: list[float] = []
         """Seconds from one reading to the next."""
 
@@ -96,6 +98,7 @@ class PoolWatch:
             if pool is not None:
                 for mitra_id, died in self._dead().items():
                     if mitra_id in pool:
+                        self.seen[mitra_id] = asked
                         self.left.pop(mitra_id, None)
                     elif died < asked:
                         self.left.setdefault(mitra_id, answered)

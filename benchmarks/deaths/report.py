@@ -19,13 +19,13 @@ BEYOND = " ⚠"
 def wrong(found: Found) -> Iterator[str]:
     """A sentence for each thing that breaks a promise."""
     for deaths in found.deaths:
-        for what, seconds, bound_s in (
-            ("out of the pool", deaths.out, deaths.out_bound_s),
-            ("offline", deaths.offline, deaths.offline_bound_s),
+        for what, seconds, held, bound_s in (
+            ("out of the pool", deaths.out, deaths.seen, deaths.out_bound_s),
+            ("offline", deaths.offline, deaths.offline, deaths.offline_bound_s),
         ):
             if len(seconds) < deaths.died:
                 yield f"{deaths.kind}: {deaths.died - len(seconds)} of {deaths.died} never {what}"
-            if late := sum(each > bound_s for each in seconds):
+            elif late := sum(each > bound_s for each in held):
                 yield f"{deaths.kind}: {late} {what} after more than {bound_s:g} s, the last after {seconds[-1]:.1f} s"
     if found.false_offlines:
         yield f"{found.rig}: {len(found.false_offlines)} false offlines: {', '.join(found.false_offlines[:5])}"
@@ -47,8 +47,8 @@ def table(rigs: Iterable[Found]) -> str:
     for _, deaths, found in rows:
         lines.append(
             f"| `{deaths.kind}`: {KINDS[deaths.kind].title} | {deaths.died} "
-            f"| {_figures(deaths, deaths.out, deaths.out_bound_s)} "
-            f"| {_figures(deaths, deaths.offline, deaths.offline_bound_s)} "
+            f"| {_figures(deaths, deaths.out, deaths.seen, deaths.out_bound_s)} "
+            f"| {_figures(deaths, deaths.offline, deaths.offline, deaths.offline_bound_s)} "
             f"| {len(found.false_offlines)}{BEYOND if found.false_offlines else ''} of {found.alive} "
             f"| {sum(found.lost.values())} / {found.suspects} "
             f"| {'yes' + BEYOND if found.drift else 'none'} |"
@@ -56,11 +56,11 @@ def table(rigs: Iterable[Found]) -> str:
     return "\n".join(lines)
 
 
-def _figures(deaths: Deaths, seconds: Sequence[float], bound_s: float) -> str:
+def _figures(deaths: Deaths, seconds: Sequence[float], held: Sequence[float], bound_s: float) -> str:
     if not seconds:
         return "never" + BEYOND
     shown = " / ".join(f"{each:.2f}" for each in (percentile(seconds, 0.5), percentile(seconds, 0.99), seconds[-1]))
-    beyond = seconds[-1] > bound_s or len(seconds) < deaths.died
+    beyond = held[-1] > bound_s or len(seconds) < deaths.died
     return f"{shown} (≤ {bound_s:g}){BEYOND if beyond else ''}"
 
 
