@@ -78,14 +78,15 @@ def is_kept(path: Path, asked: Asked) -> bool:
 async def one(options: argparse.Namespace) -> int:
     """A rig in this process: what `all_of` starts."""
     (profile,), rig = options.profile, options.rig
-    asked = asked_for(options, profile, rig)
+    asked, path = asked_for(options, profile, rig), kept_in(options, profile, rig)
+    path.unlink(missing_ok=True)
+    options.folder.mkdir(mode=0o711)
     raise_descriptor_limit()
     logs.setup("error", "text")  # that a store is away is no news here
     found = await measure(asked, options.folder, lambda text: say(f"{profile} {rig}: {text}"))
     for line in report.wrong(found):
         say(f"{profile} {rig}: {report.BEYOND.strip()} {line}")
     say(f"{profile} {rig}: done after {found.took_s:.0f} s, the machine was {found.cpu:.0f} % busy")
-    path = kept_in(options, profile, rig)
     path.with_suffix(".new").write_text(json.dumps({"key": key_of(asked), "found": found.json()}))
     path.with_suffix(".new").rename(path)
     return 0
@@ -106,34 +107,38 @@ async def all_of(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     with TemporaryDirectory(prefix="hadir-deaths-") as name:
         Path(name).chmod(0o711)  # for the user that PostgreSQL runs as
 
-        async def run(profile: str, rig: str) -> bool:
-            path = kept_in(options, profile, rig)
+        async def measured(profile: str, rig: str) -> bool:
             async with turns:
-                if not options.again and is_kept(path, asked_for(options, profile, rig)):
+                if not options.again and is_kept(kept_in(options, profile, rig), asked_for(options, profile, rig)):
                     say(f"{profile} {rig}: kept from before")
                     return True
-                path.unlink(missing_ok=True)
                 folder = Path(name) / f"{profile}-{rig}"
-                folder.mkdir(mode=0o711)
-                command = (sys.executable, "-m", benchmarks.deaths.__name__, *arguments)
-                more = ("--profile", profile, "--rig", rig, "--folder", str(folder))
-                process = await asyncio.create_subprocess_exec(
-                    *command, *more, env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=dies_with_parent()
-                )
-                try:
-                    async with asyncio.timeout(HANGS_S):
-                        return await process.wait() == 0
-                finally:
-                    if process.returncode is None:
-                        process.kill()
-                        await process.wait()
+                return await in_process([*arguments, "--profile", profile, "--rig", rig, "--folder", str(folder)])
 
-        well = await asyncio.gather(*(run(*each) for each in wanted))
+        well = await asyncio.gather(*(measured(*each) for each in wanted))
     if not all(well):
         failed = [f"{profile} {rig}" for (profile, rig), ok in zip(wanted, well, strict=True) if not ok]
         say(f"not measured: {', '.join(failed)}; the rest is kept, run it again")
         return 1
     return concluded(options)
+
+
+async def in_process(arguments: Sequence[str]) -> bool:
+    """Whether a rig came to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", benchmarks.deaths.__name__, *arguments),
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=dies_with_parent(),
+    )
+    try:
+        async with asyncio.timeout(HANGS_S):
+            return await process.wait() == 0
+    except TimeoutError:
+        return False
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
 
 
 def concluded(options: argparse.Namespace) -> int:

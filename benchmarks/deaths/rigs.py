@@ -90,17 +90,20 @@ async def instance_frozen(scene: Scene) -> None:
 
 async def cut_valkey(scene: Scene) -> None:
     async for member, dying in scene.members("cut off from Valkey"):
-        await _cut(scene, member.to_valkey, dying)
+        await _cut(scene, member, member.to_valkey, dying)
 
 
 async def cut_postgres(scene: Scene) -> None:
     async for member, dying in scene.members("cut off from Postgres"):
-        await _cut(scene, member.to_postgres, dying)
+        await _cut(scene, member, member.to_postgres, dying)
 
 
-async def _cut(scene: Scene, way: Proxy, dying: Sequence[Mitra]) -> None:
-    """By resets or by silence, as chance has it; who is on that instance dies meanwhile."""
-    scene.random.choice((way.cut, way.blackhole))()
+async def _cut(scene: Scene, member: Member, way: Proxy, dying: Sequence[Mitra]) -> None:
+    """The second by silence, the others by resets; who is on that instance dies meanwhile."""
+    if member is scene.fleet.members[1]:
+        way.blackhole()
+    else:
+        way.cut()
     try:
         await asyncio.gather(scene.over_time(dying, FAULT_S), asyncio.sleep(FAULT_S))
     finally:
