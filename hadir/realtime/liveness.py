@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from hadir import __version__, metrics
 from hadir.db.pool import Postgres
@@ -59,6 +60,12 @@ def is_dead(age_s: float, has_lease: bool | None, witness: Witness) -> bool:
     return not has_lease and min(age_s, witness.postgres_s, witness.valkey_s) >= DEAD_S
 
 
+def older_leads(instance_id: str, instances: Sequence[Instance]) -> bool:
+    """Whether one that started earlier is there to lead. `instances` in the order in which they started."""
+    older = takewhile(lambda each: each.id != instance_id, instances)
+    return any(each.state == "ready" and each.age_s < 2 * BEAT_S for each in older)
+
+
 class Liveness:
     """Beats this instance's row, knows the others, and is the leader while it holds the one lease."""
 
@@ -74,6 +81,8 @@ class Liveness:
         state: Callable[[], str],
         sockets: Callable[[], int],
         leased_since: Callable[[], float | None],
+        ready_since: Callable[[], float | None],
+        grace_s: float,
         stale_s: float,
     ) -> None:
         self.instance_id = instance_id
@@ -85,6 +94,8 @@ class Liveness:
         self._state = state
         self._sockets = sockets
         self._leased_since = leased_since
+        self._ready_since = ready_since
+        self._unfit_s = max(grace_s, DEAD_S)
         self._stale_s = stale_s
         self._leader_until = 0.0
         self.led_until: datetime | None = None
@@ -169,7 +180,7 @@ class Liveness:
     async def _lead_for_ever(self) -> None:
         while True:
             try:
-                if self._state() == "ready" and not self._left:
+                if self._state() == "ready" and not self._left and not await self._gives_way():
                     await self._lead()
             except PostgresUnavailable:
                 self._leader_until = 0.0
@@ -183,6 +194,14 @@ class Liveness:
             if not self.is_leader:
                 self.led_until = taken["ended"]
             self._leader_until = asked_at + LEASE_S
+
+    async def _gives_way(self) -> bool:
+        """Who has just come may neither judge nor expire (R15): led by it, graces would wait that others could end."""
+        ready_at = self._ready_since()
+        if self.is_leader or ready_at is None or time.monotonic() - ready_at >= self._unfit_s:
+            return False
+        await self._read()
+        return older_leads(self.instance_id, self.instances)
 
     async def _judge(self) -> None:
         if await self._has_lease(self.instance_id) is False:

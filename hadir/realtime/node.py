@@ -133,6 +133,8 @@ class Node:
             state=lambda: self.state,
             sockets=lambda: len(self.registry),
             leased_since=lambda: self.heartbeats.leased_since,
+            ready_since=lambda: self.ready_since,
+            grace_s=config.offline_grace_s,
             stale_s=config.heartbeat_stale_s,
         )
         self.feed = Feed(

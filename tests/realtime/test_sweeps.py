@@ -256,3 +256,21 @@ async def test_a_month_without_its_partition_stops_nobody_and_is_made_up_for(
 async def lines_of(system: System) -> dict[str, int]:
     """How many lines each partition of the log has."""
     return dict(await system.sql.fetch("SELECT tableoid::regclass::text, count(*) FROM presence_log GROUP BY 1"))
+
+
+async def test_who_has_just_come_leaves_the_lead_to_an_older_one(database: str, valkey: EmbeddedValkey) -> None:
+    """It may expire nobody for a grace (R15); led by it, graces would wait that the older one could end."""
+    async with System(database, valkey.url) as system:
+        first = await system.instance(MITRA_OFFLINE_GRACE_SECONDS="30")
+        await eventually(lambda: first.node.liveness.is_leader)  # type: ignore[union-attr]
+        await system.instance(MITRA_OFFLINE_GRACE_SECONDS="30")
+        takers: list[str] = []
+
+        async def taken_again_and_again() -> bool:
+            """The lease is always free: whoever asks for it gets it, and everybody asks once a second."""
+            holder = await system.sql.fetchval("DELETE FROM leases WHERE name = 'sweeps' RETURNING holder")
+            takers.extend([holder] if holder else [])
+            return len(takers) >= 5
+
+        await eventually(taken_again_and_again, 30)
+        assert set(takers) == {first.node.id}  # type: ignore[union-attr]
