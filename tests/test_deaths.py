@@ -88,7 +88,7 @@ def test_whoever_was_offline_alive_is_a_false_offline_also_one_that_died_later()
         ("dies", "offline", "lost", 6.0),
         ("dies", "offline", "lost", 8.0),
     ]
-    assert judged(records, {"dies": 4.0}) == (["lives lost", "dies lost"], 1, {"dies": 8.0})
+    assert judged(records, {"dies": 4.0}) == (["lives lost", "dies lost"], {"lost": 1}, {"dies": 8.0})
 
 
 def test_the_bounds_are_those_of_the_rule() -> None:

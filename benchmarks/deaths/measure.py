@@ -85,8 +85,8 @@ class Found:
     alive: int
     false_offlines: list[str] = field(default_factory=list)
     """Offline rows of the living, and of the dead before they died."""
-    suspects: int = 0
-    """Living mitras that were suspect for a moment."""
+    suspects: dict[str, int] = field(default_factory=dict)
+    """How often the living were suspect for a moment, by reason."""
     lost: dict[str, int] = field(default_factory=dict)
     """How connections of the living ended."""
     reconnects: int = 0
@@ -131,7 +131,7 @@ async def _with_mitras(asked: Asked, fleet: Fleet, say: Callable[[str], None], r
         await asyncio.sleep(max(0.0, ready + config.offline_grace_s + 1 - time.monotonic()))
         async with PoolWatch(config, mitras.dead, rows_too=asked.rig == "cut-valkey") as pool:
             window_s = SWEEPS * config.auto_offline_sweep_s if asked.window_s is None else asked.window_s
-            scene = Scene(config, fleet, mitras, Random(asked.seed), window_s, say)
+            scene = Scene(config, fleet, mitras, Random(asked.seed), window_s, say, time.time())
             psutil.cpu_percent()
             await RIGS[asked.rig](scene)
             say("all have died")
@@ -159,7 +159,8 @@ async def _found(asked: Asked, scene: Scene, pool: PoolWatch) -> Found:
     mitras = scene.mitras
     records = await scene.fleet.system.sql.fetch(
         "SELECT mitra_id::text, state, reason, extract(epoch FROM recorded_at)::float8 AS at FROM presence_log "
-        "WHERE state <> 'online' ORDER BY recorded_at"
+        "WHERE state <> 'online' AND recorded_at >= to_timestamp($1) ORDER BY recorded_at",
+        scene.began,
     )
     found = Found(asked.rig, [], len(mitras.living), held_s=scene.held_s, cpu=psutil.cpu_percent())
     found.false_offlines, found.suspects, offline = judged([tuple(each) for each in records], mitras.dead())
@@ -181,20 +182,22 @@ async def _found(asked: Asked, scene: Scene, pool: PoolWatch) -> Found:
 
 def judged(
     records: Iterable[tuple[str, str, str, float]], died: dict[str, float]
-) -> tuple[list[str], int, dict[str, float]]:
-    """False offlines; how many of the living were suspect; when each of the dead was offline, at last.
+) -> tuple[list[str], dict[str, int], dict[str, float]]:
+    """False offlines; how often the living were suspect, by reason; when each of the dead was offline, at last.
 
     `records` are mitra, state, reason and time of what the log says of all, in order.
     """
-    false, suspects, offline = [], set(), {}
+    false: list[str] = []
+    suspects: Counter[str] = Counter()
+    offline: dict[str, float] = {}
     for mitra_id, state, reason, at in records:
         if state == "offline" and at < died.get(mitra_id, float("inf")):
             false.append(f"{mitra_id} {reason}")
         elif state == "offline":
             offline[mitra_id] = at
         elif mitra_id not in died:
-            suspects.add(mitra_id)
-    return false, len(suspects), offline
+            suspects[reason] += 1
+    return false, dict(suspects), offline
 
 
 def _deaths(name: str, scene: Scene, dead: Sequence[Mitra], pool: PoolWatch, offline: dict[str, float]) -> Deaths:

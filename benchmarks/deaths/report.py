@@ -26,7 +26,8 @@ def wrong(found: Found) -> Iterator[str]:
             if len(seconds) < deaths.died:
                 yield f"{deaths.kind}: {deaths.died - len(seconds)} of {deaths.died} never {what}"
             elif late := sum(each > bound_s for each in held):
-                yield f"{deaths.kind}: {late} {what} after more than {bound_s:g} s, the last after {seconds[-1]:.1f} s"
+                bound = f"{round(bound_s, 1):g} s"
+                yield f"{deaths.kind}: {late} {what} after more than {bound}, the last after {seconds[-1]:.1f} s"
     if found.false_offlines:
         yield f"{found.rig}: {len(found.false_offlines)} false offlines: {', '.join(found.false_offlines[:5])}"
     if found.drift:
@@ -41,7 +42,7 @@ def table(rigs: Iterable[Found]) -> str:
     rows = sorted(((order.index(d.kind), d, found) for found in rigs for d in found.deaths), key=lambda row: row[0])
     lines = [
         "| how they went | died | out of the pool: p50 / p99 / max (≤ bound) | offline: p50 / p99 / max (≤ bound) "
-        "| false offlines | the living: lost / suspect for a moment | drift |",
+        "| false offlines | the living: connections lost / suspect for a moment | drift |",
         "|---|---|---|---|---|---|---|",
     ]
     for _, deaths, found in rows:
@@ -50,7 +51,7 @@ def table(rigs: Iterable[Found]) -> str:
             f"| {_figures(deaths, deaths.out, deaths.seen, deaths.out_bound_s)} "
             f"| {_figures(deaths, deaths.offline, deaths.offline, deaths.offline_bound_s)} "
             f"| {len(found.false_offlines)}{BEYOND if found.false_offlines else ''} of {found.alive} "
-            f"| {sum(found.lost.values())} / {found.suspects} "
+            f"| {sum(found.lost.values())} / {sum(found.suspects.values())} "
             f"| {'yes' + BEYOND if found.drift else 'none'} |"
         )
     return "\n".join(lines)
@@ -61,7 +62,7 @@ def _figures(deaths: Deaths, seconds: Sequence[float], held: Sequence[float], bo
         return "never" + BEYOND
     shown = " / ".join(f"{each:.2f}" for each in (percentile(seconds, 0.5), percentile(seconds, 0.99), seconds[-1]))
     beyond = held[-1] > bound_s or len(seconds) < deaths.died
-    return f"{shown} (≤ {bound_s:g}){BEYOND if beyond else ''}"
+    return f"{shown} (≤ {round(bound_s, 1):g}){BEYOND if beyond else ''}"
 
 
 def notes(rigs: Sequence[Found]) -> str:
@@ -87,6 +88,9 @@ def _hold(found: Found) -> Iterator[str]:
 
 
 def _connections(found: Found) -> Iterator[str]:
+    if found.suspects:
+        reasons = ", ".join(f"{count} as `{reason}`" for reason, count in sorted(found.suspects.items()))
+        yield f"- `{found.rig}`: the living were suspect for a moment, {reasons}."
     if found.lost:
         ends = ", ".join(f"{count} with {how}" for how, count in sorted(found.lost.items()))
         yield (

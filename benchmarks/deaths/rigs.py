@@ -37,6 +37,8 @@ class Scene:
     random: Random
     window_s: float
     say: Callable[[str], None]
+    began: float
+    """When everybody was online (wall clock)."""
     released: float | None = None
     """When an operator let a hold go (wall clock)."""
     held_s: float = 0.0
