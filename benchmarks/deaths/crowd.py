@@ -71,7 +71,7 @@ class Mitra:
 class Mitras:
     """`async with` connects them all: `kinds` says how each that dies does, and `alive` how many live.
 
-    The first kind's first mitras are on the first instance alone, and so on, where `pinned`: they die with it.
+    They are dealt out to the instances in turn. `pinned`: those that die know of no other instance than theirs.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class Mitras:
         return [mitra for mitra in self.everyone if mitra.kind is not None]
 
     def dying_on(self, instance: int) -> list[Mitra]:
-        """Those who are pinned to that instance."""
+        """Those whose instance that is, by its number."""
         return [m for n, m in enumerate(self.everyone) if m.kind is not None and n % len(self._urls) == instance]
 
     def dead(self) -> dict[str, float]:
