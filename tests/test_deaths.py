@@ -94,7 +94,7 @@ def test_whoever_was_offline_alive_is_a_false_offline_also_one_that_died_later()
 def test_the_bounds_are_those_of_the_rule() -> None:
     config = config_of(PROFILES["default"])
     assert bounds(KINDS["reset"], config, 0.0) == Bounds(60.0, 77.0)
-    assert bounds(KINDS["killed"], config, 0.0) == Bounds(14.0, 64.0)
+    assert bounds(KINDS["killed"], config, 0.0) == Bounds(14.0, 69.0)
     assert bounds(KINDS["most-held"], config, 600.0) == Bounds(60.0, 677.0)
 
 

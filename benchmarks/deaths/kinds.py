@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hadir.config import Config
-from hadir.realtime.liveness import DEAD_S
+from hadir.realtime.liveness import DEAD_S, LEASE_S, LEASE_TAKE_S
 
 NOTICED_S = 2.0
 """R13's two seconds: whoever judges looks once a second, and writes afterwards."""
+
+SUCCESSION_S = LEASE_S + LEASE_TAKE_S
+"""Instances die one after the other: when a grace ends, the one that leads may just have died, too."""
 
 
 @dataclass(frozen=True)
@@ -97,5 +100,6 @@ def bounds(kind: Kind, config: Config, held_s: float) -> Bounds:
     """What R13 allows; `held_s` is how long R5 held, where it did."""
     stale_s, grace_s = config.heartbeat_stale_s, config.offline_grace_s
     if kind.rule is Rule.DEAD:
-        return Bounds(min(stale_s, DEAD_S + NOTICED_S), DEAD_S + NOTICED_S + config.long_grace_s)
+        suspect_s = DEAD_S + NOTICED_S
+        return Bounds(min(stale_s, suspect_s), suspect_s + config.long_grace_s + SUCCESSION_S)
     return Bounds(stale_s, stale_s + grace_s + NOTICED_S + (held_s if kind.rule is Rule.HELD else 0.0))
