@@ -17,7 +17,7 @@ import psutil
 from benchmarks.deaths.crowd import Mitra, Mitras
 from benchmarks.deaths.kinds import KINDS, Profile, Rule, bounds
 from benchmarks.deaths.pool import PoolWatch
-from benchmarks.deaths.rigs import PINNED, RIGS, Scene
+from benchmarks.deaths.rigs import CUT, PINNED, RIGS, Scene
 from hadir.config import Config
 from hadir.db.migrate import migrate
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -112,7 +112,7 @@ async def measure(asked: Asked, folder: Path, say: Callable[[str], None]) -> Fou
         await migrate(postgres.url)
         async with (
             System(postgres.url, valkey.url, asked.profile.settings) as system,
-            Fleet(system, postgres, valkey, INSTANCES, folder) as fleet,
+            Fleet(system, postgres, valkey, INSTANCES, folder, relayed=asked.rig in CUT) as fleet,
         ):
             postgres_version = await system.sql.fetchval("SHOW server_version")
             valkey_version = (await system.valkey.info("server"))["valkey_version"]

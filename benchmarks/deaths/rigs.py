@@ -201,5 +201,7 @@ RIGS: dict[str, Callable[[Scene], Awaitable[None]]] = {
     "most-released": most_released,
     "most-held": most_held,
 }
-PINNED = frozenset({"killed", "instance-frozen", "cut-valkey", "cut-postgres"})
+CUT = frozenset({"cut-valkey", "cut-postgres"})
+"""Here the ways to the stores lead through relays that can be told to fail."""
+PINNED = CUT | {"killed", "instance-frozen"}
 """Here those who die have no other instance to go to."""

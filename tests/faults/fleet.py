@@ -74,7 +74,10 @@ class Member:
 
 
 class Fleet:
-    """`async with` starts `size` instances on two stores; `settings` are the environment of all of them."""
+    """`async with` starts `size` instances on two stores; `settings` are the environment of all of them.
+
+    Not `relayed`: their ways to the stores lead through no proxy of this process, and cannot be cut. For heavy loads.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,8 @@ class Fleet:
         valkey: EmbeddedValkey,
         size: int,
         logs: Path | None = None,
+        *,
+        relayed: bool = True,
         **settings: str,
     ) -> None:
         self.system = system
@@ -91,6 +96,7 @@ class Fleet:
         self.members: list[Member] = []
         self._size = size
         self._logs = logs
+        self._relayed = relayed
         self._settings = settings
         self._stack = AsyncExitStack()
 
@@ -116,11 +122,14 @@ class Fleet:
         process = await self.system.process(
             None if self._logs is None else self._logs / f"{name}.log",
             HADIR_INSTANCE_ID=name,
-            DATABASE_URL=self.postgres.url.replace(f":{self.postgres.port}/", f":{to_postgres.port}/"),
-            VALKEY_URL=self.valkey.url.replace(f":{self.valkey.port}/", f":{to_valkey.port}/"),
+            DATABASE_URL=self._way(self.postgres, to_postgres),
+            VALKEY_URL=self._way(self.valkey, to_valkey),
             **self._settings,
         )
         return Member(process, self.system, to_postgres, to_valkey)
+
+    def _way(self, store: EmbeddedPostgres | EmbeddedValkey, proxy: Proxy) -> str:
+        return store.url.replace(f":{store.port}/", f":{proxy.port}/") if self._relayed else store.url
 
     @property
     def served(self) -> list[Served]:
