@@ -101,5 +101,5 @@ def bounds(kind: Kind, config: Config, held_s: float) -> Bounds:
     stale_s, grace_s = config.heartbeat_stale_s, config.offline_grace_s
     if kind.rule is Rule.DEAD:
         suspect_s = DEAD_S + NOTICED_S
-        return Bounds(min(stale_s, suspect_s), suspect_s + config.long_grace_s + SUCCESSION_S)
+        return Bounds(suspect_s, suspect_s + config.long_grace_s + SUCCESSION_S)
     return Bounds(stale_s, stale_s + grace_s + NOTICED_S + (held_s if kind.rule is Rule.HELD else 0.0))
