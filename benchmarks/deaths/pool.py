@@ -42,6 +42,8 @@ class PoolWatch:
             self._valkey,
             Keys(config.valkey_hash_tag),
             stale_s=config.heartbeat_stale_s,
+            interval_s=config.heartbeat_interval_s,
+            postgres_fresh_s=config.postgres_fresh_s,
             lease_s=config.instance_lease_s,
             reread=lambda ids: presence_rows.read(self._postgres, ids),
             live_instances=lambda: self._live,
