@@ -25,6 +25,8 @@ PROBE_S = 0.5
 PROBE_COMMAND_S = 2.0
 RELEASE_S = 1.0
 IDLE_S = 300.0
+IDLE_IN_TRANSACTION_S = 10.0
+"""Locks of an instance that froze, or whose host is gone without a word, are kept no longer than that."""
 CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 """Nothing was written, and the same statement may do better."""
 CONFLICTS_MAX = 10
@@ -171,6 +173,8 @@ class Postgres:
             transaction = connection.transaction()
             await transaction.start()
             try:
+                # Of the transaction, not of the session: behind a pooler that belongs to others, too.
+                await connection.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
                 yield connection
             except (*LOST, asyncio.CancelledError):
                 raise  # the connection is discarded, and with it the transaction: nothing more to wait for

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from hadir.db import pool as module
 from hadir.db.pool import ACQUIRE_S, COMMAND_S, CONNECT_S, PROBE_COMMAND_S, RELEASE_S, Postgres
 from hadir.dev.embedded import EmbeddedPostgres
 from hadir.errors import PostgresUnavailable
@@ -378,3 +379,24 @@ async def test_whoever_holds_a_connection_at_the_end_loses_it(database: str) -> 
     assert isinstance(call.exception(), PostgresUnavailable)
     with pytest.raises(PostgresUnavailable):
         await use(pool)
+
+
+async def test_locks_of_a_transaction_that_stands_still_are_given_back(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_IN_TRANSACTION_S", 0.5)
+    async with Postgres(database, pool_max=3) as pool:
+        await eventually(lambda: pool.available)
+        await pool.execute("CREATE TABLE t AS SELECT 1 AS n")
+
+        async def stand_still() -> None:
+            async with pool.transaction() as connection:
+                await connection.execute("UPDATE t SET n = 2")
+                await pool.execute("UPDATE t SET n = 3", timeout=COMMAND_S)  # it waits until the lock is given back
+                await connection.execute("UPDATE t SET n = 4")
+
+        with pytest.raises(PostgresUnavailable):
+            await stand_still()
+        assert await eventually(lambda: pool.available)
+        assert await pool.fetchval("SELECT n FROM t") == 3
+        assert await pool.fetchval("SHOW idle_in_transaction_session_timeout") == "0", "it is the transaction's alone"
