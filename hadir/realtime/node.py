@@ -299,6 +299,8 @@ class Node:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
             metrics.LOOP_LAG_SECONDS.observe(max(0.0, now - due))
+            if now - due > TICK_S:
+                continue  # we stood still: beats may have arrived that nobody has read yet
             for peer in self._peers():
                 peer.tick(now)
 
