@@ -1,4 +1,4 @@
-"""Beats of this process's sockets: behind the pings, one script call a flush; Postgres while Valkey is away."""
+"""Beats of this process's sockets: behind the pings, one script call a flush; Postgres while the mirror is not warm."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Heartbeats:
                 await self.flush()
             except ValkeyUnavailable:
                 self.start_over()
-                await self._to_postgres()
+            await self._to_postgres()
 
     async def flush(self) -> None:
         """Records what is due. Raises `ValkeyUnavailable`; nothing noted is lost by that."""
@@ -143,11 +143,16 @@ class Heartbeats:
         self._offset = offset  # only now: what failed above is tried again
 
     async def _to_postgres(self) -> None:
-        """Without Valkey, the last beats of our sockets go to Postgres at once, then every half interval."""
+        """While readers use Postgres, the last beats of our sockets go there, every half interval.
+
+        Not only without Valkey: when another instance has lost it, the mirror is not warm for anybody.
+        """
         now = time.monotonic()
         if now < self._to_postgres_at:
             return
         self._to_postgres_at = now + self._config.heartbeat_interval_s / 2
+        if await self._is_warm():
+            return
         everyone = [held for held in self._registry if held.wants_online]
         try:
             for chunk in chunks(everyone, POSTGRES_CHUNK):
@@ -155,6 +160,12 @@ class Heartbeats:
                 await store_beats(self._postgres, [held.mitra_id for held in chunk], ages)
         except PostgresUnavailable:
             log.warning("heartbeats.both_stores_away")
+
+    async def _is_warm(self) -> bool:
+        try:
+            return await self._mirror.counts() is not None
+        except ValkeyUnavailable:
+            return False
 
     def valkey_lost(self) -> None:
         self._to_postgres_at = 0.0
