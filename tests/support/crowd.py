@@ -20,6 +20,8 @@ from tests.support.system import Account, Served, System
 
 AT_ONCE = 100
 COMING_S = 60.0
+LOOK_S = 0.1
+ANSWER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Sample:
     available: int
     online: int
     state: str
+    served: Served
 
 
 def _deaf(account: Account, message: Mapping[str, Any]) -> None:
@@ -40,7 +43,8 @@ def _deaf(account: Account, message: Mapping[str, Any]) -> None:
 class Crowd:
     """Mitras that beat, reconnect and never leave. `async with` connects them all.
 
-    `heard` is called with every message to any of them.
+    `heard` is called with every message to any of them. `max_sessions`: with as many as nobody ever has, whoever works
+    stays available, and the number to expect is known.
     """
 
     def __init__(
@@ -49,11 +53,14 @@ class Crowd:
         instances: Sequence[Served],
         size: int,
         heard: Callable[[Account, Mapping[str, Any]], None] = _deaf,
+        *,
+        max_sessions: int = 1,
     ) -> None:
         self._system = system
         self.instances = list(instances)
         self._size = size
         self._heard = heard
+        self._max_sessions = max_sessions
         self._stack = AsyncExitStack()
         self.clients: list[MitraClient] = []
         self.accounts: list[Account] = []
@@ -64,6 +71,11 @@ class Crowd:
 
     async def __aenter__(self) -> Self:
         self.accounts = await self._system.accounts(self._size)
+        await self._system.sql.execute(
+            "UPDATE mitras SET max_sessions = $1 WHERE id = ANY ($2::uuid[])",
+            self._max_sessions,
+            [account.id for account in self.accounts],
+        )
         urls = [f"ws://127.0.0.1:{served.public_port}" for served in self.instances]
         for n, account in enumerate(self.accounts):
             ordered = urls[n % len(urls) :] + urls[: n % len(urls)]
@@ -74,12 +86,17 @@ class Crowd:
             if n % AT_ONCE == AT_ONCE - 1:
                 await self._come(n + 1 - AT_ONCE)
         await self._come(self._size)
-        self._watcher = asyncio.create_task(self._watch())
+        self._http = await self._stack.enter_async_context(
+            httpx.AsyncClient(timeout=ANSWER_S, limits=httpx.Limits(keepalive_expiry=2))
+        )
+        watching = (self._count(), *(self._watch(served) for served in self.instances))
+        self._watchers = [asyncio.create_task(each) for each in watching]
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._watcher.cancel()
-        await asyncio.wait([self._watcher])
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.wait(self._watchers)
         await asyncio.gather(*(client.goodbye() for client in self.clients if client.connected), return_exceptions=True)
         await self._stack.aclose()
 
@@ -95,13 +112,16 @@ class Crowd:
         """Live sockets that the server has claimed; one that waits for Postgres is neither online nor available."""
         return sum(client.connected and not (client.state or {})["pending"] for client in self.clients)
 
-    async def _watch(self) -> None:
-        """Counts who has a live socket, and asks every beacon, ten times a second."""
-        async with httpx.AsyncClient(timeout=2) as http:
-            while True:
-                self._live.append((time.monotonic(), self.live))
-                await asyncio.gather(*(self._ask(http, served) for served in self.instances))
-                await asyncio.sleep(0.1)
+    async def _count(self) -> None:
+        while True:
+            self._live.append((time.monotonic(), self.live))
+            await asyncio.sleep(LOOK_S)
+
+    async def _watch(self, served: Served) -> None:
+        """Asks a beacon, ten times a second, whatever the others do."""
+        while True:
+            await self._ask(self._http, served)
+            await asyncio.sleep(LOOK_S)
 
     async def _ask(self, http: httpx.AsyncClient, served: Served) -> None:
         asked = time.monotonic()
@@ -115,7 +135,7 @@ class Crowd:
             return
         age = time.time() - datetime.fromisoformat(answer["as_of"]).timestamp()
         self.samples.append(
-            Sample(asked, time.monotonic() - age, answer["available"], answer["online"], answer["state"])
+            Sample(asked, time.monotonic() - age, answer["available"], answer["online"], answer["state"], served)
         )
 
     def lows(self, slack_s: float) -> list[str]:
@@ -131,6 +151,21 @@ class Crowd:
 
     def most(self) -> int:
         return max(sample.available for sample in self.samples)
+
+    def forget(self) -> None:
+        """What was answered until now has been judged."""
+        self.samples.clear()
+        self.unanswered.clear()
+
+    async def all_say(self, state: str, within: float = 20.0) -> None:
+        """Waits until every beacon, asked from now on, says so."""
+        began = time.monotonic()
+
+        def said() -> bool:
+            heard = {sample.served.url for sample in self.samples if sample.at > began and sample.state == state}
+            return len(heard) == len(self.instances)
+
+        await eventually(said, within)
 
     async def everyone_back(self, within: float) -> None:
         """All have live sockets, and every beacon says exactly that."""

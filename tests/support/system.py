@@ -154,6 +154,12 @@ class System:
         self.valkey: Any = redis.Redis.from_url(self.valkey_url, decode_responses=True)
         return self
 
+    async def valkey_is(self, url: str) -> None:
+        """From now on it is another one, for the test's own eyes and for instances that start."""
+        await self.valkey.aclose()
+        self.valkey_url = url
+        self.valkey = redis.Redis.from_url(url, decode_responses=True)
+
     async def __aexit__(self, *_: object) -> None:
         for phone in self._phones:
             phone.cut()
