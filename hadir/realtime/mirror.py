@@ -315,6 +315,10 @@ class Mirror:
     async def is_seeded(self) -> bool:
         return await self.beats_by_age(oldest_s=0, youngest_s=0, limit=1) is not None
 
+    async def is_empty(self) -> bool:
+        """Whether it holds nobody."""
+        return not await self._valkey.command("EXISTS", *self._keys.sets_of_ids)
+
     async def scan_ids(self, key: str, cursor: int) -> tuple[int, list[str]]:
         """One page of the ids held in one of `Keys.sets_of_ids`."""
         names = self._keys

@@ -87,6 +87,7 @@ class Seeder:
         if not await self._mirror.seed_lease(token, "take", LEASE_S) or not await self._mirror.wipe(token):
             return False
         started = time.monotonic()
+        was_empty = await self._mirror.is_empty()
         after, count = presence_rows.FIRST_ID, 0
         while True:
             page = await presence_rows.read_page(self._postgres, after, PAGE)
@@ -95,7 +96,9 @@ class Seeder:
             if not await self._mirror.apply_seed(page, token) or not await self._renew(token):
                 return False
             after, count = page.rows[-1].mitra_id, count + len(page.rows)
-        if not await self._forget_unknown(token) or not await self._mirror.seed_lease(token, "finish", LEASE_S):
+        if not was_empty and not await self._forget_unknown(token):  # after a wipe that would be half of the work
+            return False
+        if not await self._mirror.seed_lease(token, "finish", LEASE_S):
             return False
         metrics.MIRROR_SEEDS.labels(why).inc()
         metrics.MIRROR_SEED_SECONDS.observe(time.monotonic() - started)
