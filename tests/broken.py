@@ -461,6 +461,14 @@ PAIRS = [
          "tests/faults/test_proxy.py::test_it_can_be_closed_while_a_black_hole_keeps_connections_waiting"),
     Pair("bench: without a checkout", "hadir/cli.py", "    if not known:", "    if False:",
          "tests/test_cli.py::test_bench_of_an_installed_wheel"),
+    Pair("locks of who stands still", "hadir/db/pool.py",
+         "await connection.execute(f\"SET LOCAL idle_in", "str(f\"SET LOCAL idle_in",
+         "tests/db/test_pool.py::test_locks_of_a_transaction_that_stands_still_are_given_back"),
+    Pair("beats reach Postgres while the mirror is not warm", f"{RT}/heartbeats.py",
+         "        if await self._is_warm():", "        if self._mirror._valkey.available:",
+         f"{LOAD}::test_an_instance_is_cut_off_from_valkey[blackhole]"),
+    Pair("nobody was silent while nobody listened", f"{RT}/node.py", "            if now - due > TICK_S:",
+         "            if False:", f"{LOAD}::test_an_instance_freezes_and_comes_back_after_its_grace"),
 ]  # fmt: skip
 
 

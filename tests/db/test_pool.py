@@ -388,15 +388,18 @@ async def test_locks_of_a_transaction_that_stands_still_are_given_back(
     async with Postgres(database, pool_max=3) as pool:
         await eventually(lambda: pool.available)
         await pool.execute("CREATE TABLE t AS SELECT 1 AS n")
+        others: list[None] = []
 
         async def stand_still() -> None:
             async with pool.transaction() as connection:
                 await connection.execute("UPDATE t SET n = 2")
-                await pool.execute("UPDATE t SET n = 3", timeout=COMMAND_S)  # it waits until the lock is given back
+                await pool.execute("UPDATE t SET n = 3")  # it waits until the lock is given back
+                others.append(None)
                 await connection.execute("UPDATE t SET n = 4")
 
         with pytest.raises(PostgresUnavailable):
             await stand_still()
+        assert others, "they waited for it in vain"
         assert await eventually(lambda: pool.available)
         assert await pool.fetchval("SELECT n FROM t") == 3
         assert await pool.fetchval("SHOW idle_in_transaction_session_timeout") == "0", "it is the transaction's alone"

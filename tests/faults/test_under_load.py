@@ -50,7 +50,7 @@ SETTINGS = {
     "HEARTBEAT_MIRROR_INTERVAL_SECONDS": "1",
     "VALKEY_ONLINE_MIRROR_SWEEP_SECONDS": "5",
     "BEACON_CACHE_SECONDS": f"{CACHE_S:g}",
-    "DRAIN_SECONDS": "3",
+    "DRAIN_SECONDS": "4",
     "CONNECT_RATE_PER_SECOND": "400",
     "PAIRING_WAVE_SIZE": "3",
     "PAIRING_WAVE_SECONDS": "1",
@@ -354,7 +354,7 @@ async def test_slow_and_hostile_clients_beside_the_crowd(rig: Rig) -> None:
             raw.close()
             await rig.through(1)
             for each in (deaf, loud, wrong):
-                await rig.system.becomes(each, "offline", 30)
+                await rig.system.becomes(each, "suspect", 20)
     finally:
         rig.beside = 0
         silent.close()
