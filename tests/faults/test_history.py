@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from hadir.db.pool import connect
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.dev.history import History, Rows, inconsistencies
 from hadir.dev.simulation import Simulation
+from tests.faults.fleet import Fleet, Member
+from tests.faults.proxy import Proxy
 from tests.faults.test_one_winner import broken_rules
-from tests.support import eventually
-from tests.support.system import FAST, Process, System
+from tests.support.system import FAST, System
 
 SECONDS = float(os.environ.get("HADIR_TEST_HISTORY", "20"))
 MITRAS, CUSTOMERS = 40, 25
@@ -41,16 +40,18 @@ Fault = Callable[[], Awaitable[None]]
 async def test_nobody_was_told_what_the_rows_contradict(
     own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    async with System(own_postgres.url, valkey.url, SETTINGS) as system:
-        instances = [await system.process(tmp_path / f"{n}.log") for n in range(3)]
+    async with (
+        System(own_postgres.url, valkey.url, SETTINGS) as system,
+        Fleet(system, own_postgres, valkey, 3, tmp_path) as fleet,
+    ):
         history = History()
         config = system.config()
-        urls = [each.served.url for each in instances]
+        urls = [served.url for served in fleet.served]
         async with Simulation(config, urls, MITRAS, CUSTOMERS, CHURN, history=history, pace=PACE):
-            faults = await disturb(system, own_postgres, valkey, instances, SECONDS)
-            await asyncio.gather(*(is_well(system, each) for each in instances))
-        if system.sql.is_closed():
-            system.sql = await connect(system.database_url, pooler="none")
+            faults = await disturb(fleet, SECONDS)
+            await asyncio.gather(*(member.well() for member in fleet.members))
+        await fleet.connected_again()
+        await fleet.no_drift()
         told = history.events()
         assert inconsistencies(told, await rows_of(system)) == []
         assert await broken_rules(system) == []
@@ -60,53 +61,42 @@ async def test_nobody_was_told_what_the_rows_contradict(
         no_crash(tmp_path)
 
 
-async def disturb(
-    system: System,
-    postgres: EmbeddedPostgres,
-    valkey: EmbeddedValkey,
-    instances: list[Process],
-    seconds: float,
-) -> int:
+async def disturb(fleet: Fleet, seconds: float) -> int:
     """One fault after the other, in turn, each mended before the next; answers how many."""
+    first, second, third = fleet.members
 
-    async def kill(instance: Process) -> None:
-        await instance.kill()
-        await instance.start(system.http)
+    async def kill(member: Member) -> None:
+        await member.kill()
+        await member.start()
 
-    async def freeze(instance: Process) -> None:
-        instance.freeze()
+    async def freeze(member: Member) -> None:
+        with member.frozen():
+            await asyncio.sleep(BETWEEN_FAULTS_S)
+
+    async def drain(member: Member) -> None:
+        await member.drain()
+        await member.start()
+
+    async def cut_off(way: Proxy) -> None:
+        way.blackhole()
         await asyncio.sleep(BETWEEN_FAULTS_S)
-        instance.thaw()
-
-    async def drain(instance: Process) -> None:
-        instance.signal(signal.SIGTERM)
-        await instance.stopped()
-        await instance.start(system.http)
+        way.heal()
 
     async def hang_valkey() -> None:
-        valkey.freeze()
-        await asyncio.sleep(BETWEEN_FAULTS_S)
-        valkey.thaw()
-
-    async def wipe_valkey() -> None:
-        await system.valkey.connection_pool.disconnect()  # its server may be another one by now
-        await system.valkey.flushall()
-
-    async def restart_valkey() -> None:
-        await valkey.restart()
-
-    async def restart_postgres() -> None:
-        await postgres.restart()
+        with fleet.valkey_frozen():
+            await asyncio.sleep(BETWEEN_FAULTS_S)
 
     faults: list[Fault] = [
-        lambda: kill(instances[0]),
-        wipe_valkey,
-        lambda: freeze(instances[1]),
-        restart_postgres,
+        lambda: kill(first),
+        fleet.wiped,
+        lambda: freeze(second),
+        fleet.postgres.restart,
         hang_valkey,
-        lambda: drain(instances[2]),
-        restart_valkey,
-        lambda: kill(instances[1]),
+        lambda: cut_off(first.to_postgres),
+        lambda: drain(third),
+        fleet.valkey.restart,
+        lambda: cut_off(second.to_valkey),
+        lambda: kill(second),
     ]
     until = asyncio.get_running_loop().time() + seconds
     turn = 0
@@ -115,13 +105,6 @@ async def disturb(
         await faults[turn % len(faults)]()
         turn += 1
     return turn
-
-
-async def is_well(system: System, instance: Process) -> None:
-    async def ready() -> bool:
-        return bool((await system.http.get(f"{instance.served.url}/ready")).json() == {"state": "ready"})
-
-    await eventually(ready, 20)
 
 
 async def rows_of(system: System) -> Rows:
