@@ -294,13 +294,15 @@ class Node:
 
     async def _tick(self) -> None:
         """Deadlines of sockets, and how late the loop was."""
+        stood_still = False
         while True:
             due = time.monotonic() + TICK_S
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
             metrics.LOOP_LAG_SECONDS.observe(max(0.0, now - due))
-            if now - due > TICK_S:
-                continue  # we stood still: beats may have arrived that nobody has read yet
+            stood_still = now - due > TICK_S and not stood_still
+            if stood_still:
+                continue  # beats may have arrived that nobody has read yet; once, or a slow loop would judge nobody
             for peer in self._peers():
                 peer.tick(now)
 
