@@ -62,6 +62,9 @@ FRESH_S = STALE_S + 1 + INTERVAL_S
 SLACK_S = 1.5
 """A socket counts for the crowd a moment before or after it does for the server, on two busy cores."""
 
+BEATING = "SELECT count(*) = 3 FROM instances WHERE beat_at > clock_timestamp() - interval '4 s'"
+"""Whether all instances have said lately that they live."""
+
 
 @dataclass
 class Rig:
@@ -318,6 +321,8 @@ async def test_an_instance_is_cut_off_from_postgres(rig: Rig, how: str) -> None:
 
 async def test_an_instance_freezes_and_comes_back_after_its_grace(rig: Rig) -> None:
     victim = rig.fleet.members[1]
+    # After an outage of Postgres its row may be so old that it is proven dead before its apps have noticed anything.
+    await eventually(lambda: rig.system.sql.fetchval(BEATING), 20)
     async with Patient.on(rig, victim, 3) as patients:
         async with rig.trial("An instance freezes and comes back", sockets_stay=False, all_answer=False):
             with victim.frozen():
@@ -371,7 +376,7 @@ async def test_a_rolling_restart(rig: Rig) -> None:
             await member.start()
             await rig.crowd.everyone_back(20)
         assert min(sample.available for sample in rig.crowd.samples) == SIZE, "a deploy dips nothing"
-        assert min(sample.online for sample in rig.crowd.samples) == SIZE
+        assert min(sample.online for sample in rig.crowd.samples) >= SIZE
         assert all(each.counters.opens > opens for each, opens in zip(rig.crowd.clients, before, strict=True))
 
 
