@@ -57,8 +57,6 @@ SETTINGS = {
     "PAIRING_TIMEOUT_SECONDS": "30",
     "XENDIT_CALLBACK_TOKEN": TOKEN,
 }
-FRESH_S = STALE_S + 1 + INTERVAL_S
-"""How long Postgres alone takes a beat for fresh."""
 SLACK_S = 1.5
 """A socket counts for the crowd a moment before or after it does for the server, on two busy cores."""
 
@@ -302,7 +300,7 @@ async def test_an_instance_is_cut_off_from_valkey(rig: Rig, how: str) -> None:
         assert (await rig.system.http.post(url, headers=operator.bearer)).status_code == 200
         assert await phone.ended(20) == 4502
         print(f"a deactivation reached the instance without Valkey in {time.monotonic() - told:.1f} s")
-        await rig.through(3 if how == "cut" else max(FRESH_S, DEAD_S) + 1)
+        await rig.through(3 if how == "cut" else max(rig.system.config().postgres_fresh_s, DEAD_S) + 1)
         victim.to_valkey.heal()
     rig.beside = 0
 
