@@ -50,7 +50,6 @@ SETTINGS = {
     "HEARTBEAT_MIRROR_INTERVAL_SECONDS": "1",
     "VALKEY_ONLINE_MIRROR_SWEEP_SECONDS": "5",
     "BEACON_CACHE_SECONDS": f"{CACHE_S:g}",
-    "DRAIN_SECONDS": "4",
     "CONNECT_RATE_PER_SECOND": "400",
     "PAIRING_WAVE_SIZE": "3",
     "PAIRING_WAVE_SECONDS": "1",
@@ -361,21 +360,6 @@ async def test_slow_and_hostile_clients_beside_the_crowd(rig: Rig) -> None:
     finally:
         rig.beside = 0
         silent.close()
-
-
-# a deploy
-
-
-async def test_a_rolling_restart(rig: Rig) -> None:
-    before = [client.counters.opens for client in rig.crowd.clients]
-    async with rig.trial("A rolling restart", sockets_stay=False, all_answer=False):
-        for member in rig.fleet.members:
-            await member.drain()
-            await member.start()
-            await rig.crowd.everyone_back(20)
-        assert min(sample.available for sample in rig.crowd.samples) == SIZE, "a deploy dips nothing"
-        assert min(sample.online for sample in rig.crowd.samples) >= SIZE
-        assert all(each.counters.opens > opens for each, opens in zip(rig.crowd.clients, before, strict=True))
 
 
 # helpers
