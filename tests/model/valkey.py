@@ -73,8 +73,8 @@ class Database:
             self.unlink(now, key)
         return self.values.get(key)
 
-    def exists(self, now: int, key: str) -> int:
-        return int(self.get(now, key) is not None)
+    def exists(self, now: int, *keys: str) -> int:
+        return sum(bool(self.get(now, key)) for key in keys)  # what holds nothing does not exist
 
     def put(self, now: int, key: str, value: str, expires: int | None = None) -> None:
         self.values[key] = value
