@@ -109,7 +109,7 @@ async def _administer(server: EmbeddedPostgres, statement: str) -> None:
 
 async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
     name = f"test_{secrets.token_hex(6)}"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_hadir")
+    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_hadir STRATEGY file_copy")
     yield server.url_of(name)
     await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
