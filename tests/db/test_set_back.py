@@ -27,10 +27,10 @@ async def test_a_beat_lowers_one_that_is_to_come(world: World) -> None:
 
 
 async def test_a_dead_leaders_lease_can_be_taken(world: World) -> None:
-    for holder, taken in (("one", True), ("two", None)):
-        assert await world.sql.fetchval(query("lease_take"), "sweeps", holder, 4.0) is taken
+    for holder, taken in (("one", True), ("two", False)):
+        assert (await world.sql.fetchrow(query("lease_take"), "sweeps", holder, 4.0) is not None) is taken
     await world.sql.execute("UPDATE leases SET expires_at = clock_timestamp() + interval '1 hour'")
-    assert await world.sql.fetchval(query("lease_take"), "sweeps", "two", 4.0) is True
+    assert await world.sql.fetchrow(query("lease_take"), "sweeps", "two", 4.0) is not None
 
 
 async def test_an_instance_whose_beat_is_to_come_can_be_judged(world: World) -> None:
