@@ -31,6 +31,7 @@ LONGEST_FIRST = ("most-held",)
 HANGS_S = 1_500.0
 INTERRUPTED = 130
 NAME = "deaths"
+NO_COMMIT = "no commit"
 
 
 def say(text: str) -> None:
@@ -41,8 +42,11 @@ def say(text: str) -> None:
 def commit() -> str:
     """Which code is measured; a result of another one is not used again."""
     command = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12")
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or "no commit"
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return NO_COMMIT
+    return answer.stdout.strip() or NO_COMMIT
 
 
 def kept_in(options: argparse.Namespace, profile: str, rig: str) -> Path:
@@ -72,7 +76,8 @@ def kept(path: Path) -> Found:
 
 
 def is_kept(path: Path, asked: Asked) -> bool:
-    return path.exists() and json.loads(path.read_text())["key"] == key_of(asked)
+    is_known = commit() != NO_COMMIT and not commit().endswith("-dirty")
+    return is_known and path.exists() and json.loads(path.read_text())["key"] == key_of(asked)
 
 
 async def one(options: argparse.Namespace) -> int:

@@ -173,7 +173,7 @@ async def _found(asked: Asked, scene: Scene, pool: PoolWatch) -> Found:
     found.sampled_p99_s = percentile(sorted(pool.spacing), 0.99)
     try:
         await eventually(lambda: all(mitra.is_online for mitra in mitras.living), BACK_S)
-        await scene.fleet.no_drift()
+        await scene.fleet.system.no_drift()
     except AssertionError as error:
         found.drift = str(error)
     found.missing = sum(not mitra.is_online for mitra in mitras.living)

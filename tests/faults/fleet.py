@@ -18,8 +18,6 @@ import httpx
 
 from hadir.db.pool import connect
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from hadir.errors import StoreUnavailable
-from hadir.realtime.verify import opened
 from tests.faults.proxy import Proxy
 from tests.support import eventually
 from tests.support.system import Process, Served, System
@@ -190,17 +188,3 @@ class Fleet:
             return bool(await self.system.sql.fetchval("SELECT true"))
 
         await eventually(again, 20)
-
-    async def no_drift(self, within: float = 30.0) -> None:
-        """`hadir verify`: Postgres, Valkey and every instance agree, nobody is silent."""
-        async with opened(self.system.config()) as (verifier, _):
-
-            async def clean() -> bool:
-                try:
-                    report = await verifier.compare()
-                except StoreUnavailable as away:  # for a moment, on a machine that has no time for it
-                    raise AssertionError(str(away)) from away
-                assert (report.differences, report.silent) == ([], [])
-                return True
-
-            await eventually(clean, within)

@@ -185,7 +185,7 @@ def judged(series: Series) -> Iterator[tuple[str, str, float, float, bool]]:
     """(whose, what, first third, last third, whether it grew); medians, so that no single point decides."""
     for (whose, what), found in series.items():
         points = found[int(len(found) * WARM_UP) :]
-        third = max(1, len(points) // 3)
+        third = max(2, len(points) // 3)
         first, last = median(points[:third]), median(points[-third:])
         bound = BOUNDS[what]
         yield whose, what, first, last, last > max(first * bound.share, first + bound.more)
@@ -258,7 +258,7 @@ class Soak:
         while not self._is_over() and not wrong:
             chapter += 1
             wrong += await self._chapter(chapter)
-        await self._fleet.no_drift()
+        await self._fleet.system.no_drift()
         no_crash(self._logs)
         for whose, what, first, last, grew in judged(self.series):
             print(f"{whose:4} {what:24} {first:10.1f} → {last:10.1f}{'   GREW' if grew else ''}", flush=True)

@@ -15,7 +15,6 @@ from hadir.realtime.presence import Claim, Outcome, TakeOffline
 from hadir.realtime.transitions import Request, Result
 from hadir.realtime.verify import opened
 from tests.faults.test_interleavings import CALM, cut_off_from_postgres, node_of
-from tests.faults.test_races import no_drift
 from tests.support import eventually
 from tests.support.barriers import Interrupted, interrupt
 from tests.support.system import Account, Phone, System
@@ -71,7 +70,7 @@ async def test_a_connect_that_is_cancelled_leaves_no_socket_and_owns_no_row(
         row = await system.row(mitra)
         assert (row["state"], row["instance_id"]) == ("offline", None)
         assert len(node.registry) == 0
-        await no_drift(system)
+        await system.no_drift()
 
 
 async def test_whoever_no_longer_waits_for_a_transition_has_it_written_all_the_same(

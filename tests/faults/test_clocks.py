@@ -11,7 +11,6 @@ import pytest
 
 from hadir.db.migrate import migrate
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
-from hadir.realtime.verify import opened
 from tests.conftest import make_folder
 from tests.support import eventually
 from tests.support.company import JumpingClock
@@ -20,6 +19,8 @@ from tests.support.system import Served, System
 
 HOUR_S = 3600
 SIZE = 30
+SLACK_S = 1.5
+"""As under load: a socket counts for the crowd a moment before or after it does for the server."""
 SETTINGS = {
     "MITRA_HEARTBEAT_INTERVAL_SECONDS": "1",
     "MITRA_HEARTBEAT_STALE_SECONDS": "5",
@@ -36,17 +37,6 @@ async def folder() -> AsyncIterator[Path]:
     made = make_folder()
     yield made
     shutil.rmtree(made)
-
-
-async def no_drift(system: System) -> None:
-    async with opened(system.config()) as (verifier, _):
-
-        async def clean() -> bool:
-            report = await verifier.compare()
-            assert (report.differences, report.silent) == ([], [])
-            return True
-
-        await eventually(clean, 30)
 
 
 async def settles(crowd: Crowd) -> None:
@@ -73,8 +63,9 @@ async def test_valkeys_clock_jumps_and_the_beacon_says_the_same(database: str, f
                 (_, newest), *_ = await system.valkey.zrange("mitras:heartbeats", 0, 0, desc=True, withscores=True)
                 now, _ = await system.valkey.time()
                 assert abs(newest / 1000 - now) < 60, "no beat is from before the jump"
-            assert {sample.available for sample in crowd.samples} == {SIZE}
-            await no_drift(system)
+            assert crowd.lows(SLACK_S) == []
+            assert crowd.most() <= SIZE
+            await system.no_drift()
             assert await crowd.offline_of_the_living() == []
 
 
@@ -91,7 +82,7 @@ async def test_postgres_clock_jumps_and_nobody_is_lost_or_kept_by_it(valkey: Emb
                 await settles(crowd)
                 await back(system, clock, first, second)
                 await settles(crowd)
-                await no_drift(system)
+                await system.no_drift()
                 assert await crowd.offline_of_the_living() == []
 
 

@@ -25,7 +25,7 @@ async def test_one_instance_loses_a_store_and_the_other_does_not(
         await second.well()
         await first.drain()
         await first.start()
-        await fleet.no_drift()
+        await system.no_drift()
 
 
 async def degraded(system: System, member: Member, store: str) -> None:

@@ -51,7 +51,7 @@ async def test_nobody_was_told_what_the_rows_contradict(
             faults = await disturb(fleet, SECONDS)
             await asyncio.gather(*(member.well() for member in fleet.members))
         await fleet.connected_again()
-        await fleet.no_drift()
+        await system.no_drift()
         told = history.events()
         assert inconsistencies(told, await rows_of(system)) == []
         assert await broken_rules(system) == []

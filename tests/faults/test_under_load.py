@@ -85,7 +85,11 @@ class Rig:
         self.trade.forget()
         opens = [client.counters.opens for client in self.crowd.clients]
         began = time.monotonic()
-        yield
+        try:
+            yield
+        except BaseException:
+            await self.mend()  # the next fault is to meet a whole fleet
+            raise
         ended = time.monotonic()
         await self.crowd.everyone_back(30)
         whole_s = time.monotonic() - ended
@@ -93,7 +97,7 @@ class Rig:
         await self.fleet.connected_again()
         for member in self.fleet.members:
             await member.well(30)
-        await self.fleet.no_drift()
+        await self.system.no_drift()
         crowd = self.crowd
         assert crowd.lows(SLACK_S) == []
         assert crowd.most() <= SIZE + self.beside
@@ -112,14 +116,29 @@ class Rig:
             f"{heard_s:.2f} s; customers were refused {dict(self.trade.refused) or 'nothing'}"
         )
 
+    async def mend(self) -> None:
+        """Whatever a fault has left."""
+        self.beside = 0
+        for store in (self.fleet.postgres, self.fleet.valkey):
+            await store.restart()
+        for member in self.fleet.members:
+            member.to_postgres.heal()
+            member.to_valkey.heal()
+            await member.kill()
+            await member.start()
+
     async def through(self, seconds: float) -> None:
         """Lets a fault last."""
         until = time.monotonic() + seconds
         await eventually(lambda: any(sample.at > until for sample in self.crowd.samples[-10:]), seconds + 20)
 
-    def some_lose_their_connection(self) -> None:
+    async def some_lose_their_connection(self) -> None:
         for client in self.crowd.clients[:STAY_AWAY]:
             client.drop()
+        await self.some_are_away()
+
+    async def some_are_away(self) -> None:
+        await eventually(lambda: self.crowd.live < SIZE, 10)
 
     async def some_are_back(self) -> None:
         await eventually(lambda: self.crowd.live == SIZE, 30)
@@ -207,7 +226,7 @@ async def test_valkey_fails_over_to_an_old_replica_and_then_to_an_empty_one(rig:
         await eventually(lambda: follows(operator), 20)
         async with rig.trial("A failover to a replica that is behind", sockets_stay=False):
             replication.blackhole()
-            rig.some_lose_their_connection()
+            await rig.some_lose_their_connection()
             await rig.some_are_back()
             await rig.through(1)
             primary.kill()
@@ -238,7 +257,7 @@ async def test_postgres_is_down(rig: Rig) -> None:
     async with rig.trial("Postgres is down", sockets_stay=False):
         await rig.fleet.postgres.stop()
         await asyncio.gather(*(lacks(rig, member, "postgres") for member in rig.fleet.members))
-        rig.some_lose_their_connection()
+        await rig.some_lose_their_connection()
         dropped = crowd.clients[:STAY_AWAY]
         await eventually(lambda: all(client.connected and (client.state or {})["pending"] for client in dropped), 20)
         refused = await system.ask(first, customer, "POST", "/api/pairings", headers={"Idempotency-Key": "k"}, json={})
@@ -251,7 +270,7 @@ async def test_postgres_hangs_for_longer_than_the_grace(rig: Rig) -> None:
     async with rig.trial("Postgres hangs for longer than the grace", sockets_stay=False):
         with rig.fleet.postgres_frozen():
             await rig.through(1)
-            rig.some_lose_their_connection()
+            await rig.some_lose_their_connection()
             await rig.through(GRACE_S + 1)
 
 
@@ -277,6 +296,7 @@ async def test_an_instance_is_killed(rig: Rig) -> None:
         async with rig.trial("An instance is killed and started again", sockets_stay=False, all_answer=False):
             await victim.kill()
             killed = time.monotonic()
+            await rig.some_are_away()
             await rig.some_are_back()
             await victim.start()
         await eventually(patients.proven_dead, DEAD_S + 30)
@@ -294,6 +314,7 @@ async def test_an_instance_is_cut_off_from_valkey(rig: Rig, how: str) -> None:
     async with rig.trial(f"The leader is cut off from Valkey ({how})"):
         getattr(victim.to_valkey, how)()
         await lacks(rig, victim, "valkey")
+        await phone.ask(type="ping")  # not its own silence is to end it
         url = f"{other.served.inner_url}/api/internal/mitras/{mitra.id}/deactivate"
         told = time.monotonic()
         assert (await rig.system.http.post(url, headers=operator.bearer)).status_code == 200

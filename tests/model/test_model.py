@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,18 +30,18 @@ SHAPES: tuple[tuple[int, int, dict[str, str]], ...] = (
 )
 """Instances, mitras, settings: a world's is by its seed."""
 STORM_S = 240.0
-EXAMPLES = max(1, STEPS // 50_000)
+EXAMPLES = max(30, STEPS // 20_000)
 
 
 def live_through(seed: int) -> World:
     """A world's storm and the quiet after it."""
     instances, mitras, durations = SHAPES[seed % len(SHAPES)]
-    with World(seed, instances=instances, mitras=mitras, settings=durations) as world:
-        try:
+    try:
+        with World(seed, instances=instances, mitras=mitras, settings=durations) as world:
             storm(world, STORM_S)
-        except AssertionError as broken:
-            command = f'HADIR_TEST_MODEL_SEED={seed} make test ARGS="-n 0 tests/model/test_model.py -k storms"'
-            pytest.fail(f"{broken}\nAgain: {command}")
+    except Exception as broken:
+        command = f'HADIR_TEST_MODEL_SEED={seed} make test ARGS="-n 0 tests/model/test_model.py -k storms"'
+        raise AssertionError(f"{broken!r}\nAgain: {command}") from broken
     return world
 
 

@@ -96,7 +96,9 @@ class Crowd:
     async def __aexit__(self, *_: object) -> None:
         for watcher in self._watchers:
             watcher.cancel()
-        await asyncio.wait(self._watchers)
+        for ended in (await asyncio.wait(self._watchers))[0]:
+            if not ended.cancelled():
+                ended.result()  # one that has failed has seen nothing since
         await asyncio.gather(*(client.goodbye() for client in self.clients if client.connected), return_exceptions=True)
         await self._stack.aclose()
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+MARKET = "0003_pairing.sql"
+"""The load needs what this made."""
 CHOSEN = os.environ.get("HADIR_TEST_PREVIOUS")
 
 
@@ -35,8 +37,22 @@ def previous_version(folder: Path) -> Path:
         print(f"No history of the repository ({error}): this version is run against itself.")
         return ROOT
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+        files.extractall(folder)
+    if CHOSEN is None and (changed := _migrations_that_changed(folder)):
+        print(f"{', '.join(changed)} changed since, before any release: this version is run against itself.")
+        return ROOT
     return folder
+
+
+def _migrations_that_changed(folder: Path) -> list[str]:
+    """Of the earlier version's migrations, those that are others here: its databases are none of this version's."""
+    ours, theirs = (each / "hadir/db/migrations" for each in (ROOT, folder))
+    missing = [] if (theirs / MARKET).exists() else [MARKET]
+    return missing + [
+        each.name
+        for each in sorted(theirs.glob("*.sql"))
+        if not (ours / each.name).exists() or (ours / each.name).read_bytes() != each.read_bytes()
+    ]
 
 
 def _git(*words: str) -> bytes:

@@ -23,9 +23,11 @@ from websockets.asyncio.client import ClientConnection
 from hadir.config import Config, load
 from hadir.db.pool import connect
 from hadir.dev.embedded import dies_with_parent, free_port
+from hadir.errors import StoreUnavailable
 from hadir.http.auth import mint
 from hadir.http.server import Instance, running
 from hadir.realtime.node import Node
+from hadir.realtime.verify import opened
 from tests.support import company, eventually
 
 SECRET = "a-secret-of-the-tests-that-is-long-enough"
@@ -314,6 +316,20 @@ class System:
             return True
 
         await eventually(said, within)
+
+    async def no_drift(self, within: float = 30.0) -> None:
+        """`hadir verify`: Postgres, Valkey and every instance agree, nobody is silent."""
+        async with opened(self.config()) as (verifier, _):
+
+            async def clean() -> bool:
+                try:
+                    report = await verifier.compare()
+                except StoreUnavailable as away:  # for a moment, on a machine that has no time for it
+                    raise AssertionError(str(away)) from away
+                assert (report.differences, report.silent) == ([], [])
+                return True
+
+            await eventually(clean, within)
 
 
 class Process:
