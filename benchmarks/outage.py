@@ -24,6 +24,7 @@ from tempfile import TemporaryDirectory
 import orjson
 import uvloop
 
+from benchmarks.document import RELIABILITY, made, write
 from benchmarks.liveness import instance
 from benchmarks.sockets import CONNECTS_PER_S, Socket, accounts, beat_for, open_socket
 from hadir.config import load, raise_descriptor_limit
@@ -185,7 +186,7 @@ async def outage(requests: Requests, valkey: EmbeddedValkey, seconds: float) -> 
     return phases, notes
 
 
-async def main(mitras: int, per_s: float, seconds: float, cache_s: float) -> int:
+async def main(mitras: int, per_s: float, seconds: float, cache_s: float, keep: bool) -> int:
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="hadir-bench-")))
@@ -221,13 +222,13 @@ async def main(mitras: int, per_s: float, seconds: float, cache_s: float) -> int
         for socket in sockets:
             socket.transport.abort()
     notes.append(f"{lost} of {mitras} sockets lost")
-    print(f"{mitras} mitras beating at two instances, {per_s:g} beacon requests a second, valid for {cache_s:g} s\n")
-    print(HEAD)
-    for phase in phases:
-        print(phase.row(phases[0]))
-    print()
-    for note in notes + [f"{each.name}: {each.errors[:3]} {each.wrong[:10]}" for each in phases if _failed(each)]:
-        print(f"- {note}")
+    notes += [f"{each.name}: {each.errors[:3]} {each.wrong[:10]}" for each in phases if _failed(each)]
+    about = f"{mitras} mitras beating at two instances, {per_s:g} beacon requests a second, valid for {cache_s:g} s."
+    table = "\n".join([HEAD, *(phase.row(phases[0]) for phase in phases)])
+    text = "\n\n".join([f"{about} {made()}", table, "\n".join(f"- {note}" for note in notes)])
+    print(text)
+    if keep:
+        write(RELIABILITY, "outage", text)
     return int(any(_failed(each) for each in phases) or lost > 0)
 
 
@@ -252,5 +253,6 @@ if __name__ == "__main__":
     parser.add_argument("--per-second", type=float, default=200.0, help="beacon requests, over both instances")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each fault")
     parser.add_argument("--cache", type=float, default=1.0, help="BEACON_CACHE_SECONDS")
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/reliability.md")
     asked = parser.parse_args()
-    sys.exit(uvloop.run(main(asked.mitras, asked.per_second, asked.seconds, asked.cache)))
+    sys.exit(uvloop.run(main(asked.mitras, asked.per_second, asked.seconds, asked.cache, asked.write)))

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 import orjson
 import uvloop
 
+from benchmarks.document import RELIABILITY, made, write
 from benchmarks.liveness import instance
 from benchmarks.outage import Asker, connected, ready
 from benchmarks.sockets import accounts, beat_for
@@ -76,7 +77,7 @@ async def restart(
     )
 
 
-async def main(count: int, interval_s: float, away_s: float, times: int) -> int:
+async def main(count: int, interval_s: float, away_s: float, times: int, keep: bool) -> int:
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="hadir-bench-")))
@@ -101,21 +102,26 @@ async def main(count: int, interval_s: float, away_s: float, times: int) -> int:
             await ready(asker)
         began = time.monotonic()
         sockets = await connected(ports, await accounts(postgres.url, config, count))
-        print(f"{count} sockets at two instances in {time.monotonic() - began:.0f} s, a beat every {interval_s:g} s")
+        print(f"{count} sockets in {time.monotonic() - began:.0f} s", flush=True)
         verifier, _ = await stack.enter_async_context(opened(config))
         beating = asyncio.create_task(beat_for(sockets, interval_s, 1e9))
-        worst_s = 0.0
+        worst_s, told = 0.0, []
         try:
             await right(askers, count)
             for _ in range(times):
                 took_s, sentence = await restart(valkey, askers, verifier, count, away_s)
                 worst_s = max(worst_s, took_s)
+                told.append(f"- {sentence}")
                 print(sentence, flush=True)
         finally:
             beating.cancel()
             await asyncio.wait([beating])
         lost = sum(socket.lost for socket in sockets)
-        print(f"disconnected: {lost} of {count}")
+        told.append(f"- disconnected: {lost} of {count}")
+        print(told[-1])
+        if keep:
+            about = f"{count} sockets at two instances, a beat every {interval_s:g} s. {made()}"
+            write(RELIABILITY, "restart of Valkey", about + "\n\n" + "\n".join(told))
         for socket in sockets:
             socket.transport.abort()
     return int(lost > 0 or worst_s > PROMISED_S)
@@ -127,5 +133,6 @@ if __name__ == "__main__":
     parser.add_argument("--interval", type=float, default=20.0, help="seconds between a socket's beats")
     parser.add_argument("--away", type=float, default=5.0, help="seconds that Valkey stays away")
     parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help="write the figures into docs/reliability.md")
     asked = parser.parse_args()
-    sys.exit(uvloop.run(main(asked.sockets, asked.interval, asked.away, asked.times)))
+    sys.exit(uvloop.run(main(asked.sockets, asked.interval, asked.away, asked.times, asked.write)))

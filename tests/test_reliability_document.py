@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 
 from benchmarks.deaths.kinds import PROFILES
-from benchmarks.deaths.report import rewritten as with_deaths
+from benchmarks.document import rewritten as with_figures
 from tests.broken import PAIRS
 from tests.rules import DOCUMENT, LINES, ROOT, rewritten
 
@@ -28,8 +28,8 @@ def test_the_tests_that_are_named_exist() -> None:
         assert name.partition("[")[0] in found, test
 
 
-def test_each_profile_has_its_place() -> None:
-    for profile in PROFILES.values():
-        assert with_deaths(with_deaths(TEXT, profile, "first"), profile, "second").count("second") == (
+def test_all_figures_have_their_place() -> None:
+    for name in (*(f"deaths {profile}" for profile in PROFILES), "outage", "restart of Valkey"):
+        assert with_figures(with_figures(TEXT, name, "first"), name, "second").count("second") == (
             TEXT.count("second") + 1
         )

@@ -7,11 +7,9 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,32 +19,19 @@ import benchmarks.deaths
 from benchmarks.deaths import plot, report
 from benchmarks.deaths.kinds import KINDS, PROFILES, RIGS, Profile
 from benchmarks.deaths.measure import Asked, Deaths, Found, measure
+from benchmarks.document import NO_COMMIT, RELIABILITY, ROOT, commit, machine, rewritten
 from hadir import logs
 from hadir.config import raise_descriptor_limit
 from hadir.dev.embedded import dies_with_parent
 
-ROOT = Path(__file__).parent.parent.parent
-DOCUMENT = ROOT / "docs/reliability.md"
 LONGEST_FIRST = ("most-held",)
 HANGS_S = 1_500.0
 INTERRUPTED = 130
 NAME = "deaths"
-NO_COMMIT = "no commit"
 
 
 def say(text: str) -> None:
     print(time.strftime("[%H:%M:%S]"), text, flush=True)
-
-
-@cache
-def commit() -> str:
-    """Which code is measured; a result of another one is not used again."""
-    command = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12")
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return NO_COMMIT
-    return answer.stdout.strip() or NO_COMMIT
 
 
 def kept_in(options: argparse.Namespace, profile: str, rig: str) -> Path:
@@ -164,9 +149,9 @@ def concluded(options: argparse.Namespace) -> int:
 def write(document: Path, profile: Profile, found: Sequence[Found]) -> None:
     picture = document.with_name(f"deaths-{profile.name}.svg")
     picture.write_text(plot.svg(f"Time to offline by the way they went ({profile.name} settings)", found))
-    made = f"Measured {time.strftime('%Y-%m-%d')} at {commit()}: {report.machine()}, {found[0].servers}."
+    made = f"Measured {time.strftime('%Y-%m-%d')} at {commit()}: {machine()}, {found[0].servers}."
     text = report.section(profile, found, made, picture.name)
-    document.write_text(report.rewritten(document.read_text(), profile, text))
+    document.write_text(rewritten(document.read_text(), f"deaths {profile.name}", text))
     say(f"{document.name} and {picture.name} are written")
 
 
@@ -197,7 +182,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the moments of death (1)")
     parser.add_argument("--again", action="store_true", help="measure also what is kept from before")
     parser.add_argument("--results", type=Path, default=ROOT / ".data/deaths", help="where results are kept")
-    parser.add_argument("--document", type=Path, default=DOCUMENT, help="written when every kind was measured")
+    parser.add_argument("--document", type=Path, default=RELIABILITY, help="written when every kind was measured")
     parser.add_argument("--rig", choices=RIGS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

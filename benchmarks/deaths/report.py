@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-
-import psutil
 
 from benchmarks.deaths.kinds import KINDS, Profile
 from benchmarks.deaths.measure import Deaths, Found, percentile
@@ -103,21 +97,3 @@ def section(profile: Profile, rigs: Sequence[Found], made: str, picture: str) ->
     """The part of the document between a profile's markers."""
     parts = (profile.about, made, table(rigs), notes(rigs), f"![time to offline, {profile.name} settings]({picture})")
     return "\n\n".join(parts)
-
-
-def rewritten(document: str, profile: Profile, text: str) -> str:
-    """The document with what stands between the profile's markers replaced."""
-    begin, end = f"<!-- deaths {profile.name} -->", f"<!-- end of deaths {profile.name} -->"
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    assert len(pattern.findall(document)) == 1, f"{begin} and its end stand once in the document"
-    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", document)
-
-
-def machine() -> str:
-    """What it was measured on."""
-    names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    gigabytes = psutil.virtual_memory().total / 2**30
-    return (
-        f"{len(os.sched_getaffinity(0))} cores ({names[0] if names else platform.machine()}), {gigabytes:.0f} GB, "
-        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
-    )

@@ -52,7 +52,8 @@ async def beat(node: Node, login: Login) -> dict[str, Any]:
         answer = await node.mirror.beat([Beat(login.subject_id, f"- {HTTP_OWNER}{login.sid}", 0.0)])
     except ValkeyUnavailable:
         answer = None
-    if answer is not None and answer.seeded and not answer.deactivated and not answer.strangers:
+    held = answer is not None and answer.seeded and not answer.deactivated and not answer.strangers
+    if held and node.heartbeats.warm:  # otherwise nobody looks there
         return {"online": True, "suspect": False, "owner": "http"}
     result = await submit(node, login, HttpBeat(login.sid))
     return _standing(result.row)

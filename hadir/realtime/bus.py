@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from hadir import metrics
 from hadir.errors import ValkeyUnavailable
 from hadir.realtime.keys import Keys
-from hadir.realtime.valkey import Valkey, connect
+from hadir.realtime.valkey import LOST, Valkey, connect
 
 log = logging.getLogger(__name__)
 
@@ -102,14 +102,14 @@ class Bus:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._fail_on_demand())
                     tasks.create_task(self._listen(client))
-            except* (RedisError, OSError, TimeoutError, _Deaf) as group:
+            except* (*LOST, RedisError, TimeoutError, _Deaf) as group:
                 log.info("bus.reconnects", extra={"why": repr(group.exceptions[0])})
             finally:
                 self._down()
                 try:
                     async with asyncio.timeout(0.5):
                         await client.connection_pool.disconnect(inuse_connections=True)
-                except (TimeoutError, RedisError, OSError):
+                except (*LOST, TimeoutError, RedisError):
                     log.info("bus.disconnect_failed")
             await asyncio.sleep(CANARY_S / 2)
 

@@ -12,7 +12,7 @@ from typing import Any
 from hadir import metrics
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.errors import HadirError, PostgresUnavailable, Refused
+from hadir.errors import PostgresUnavailable, Refused
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.bus import BusEvent
@@ -261,7 +261,4 @@ class Feed:
     def _revoke_rows(self, revoked: Sequence[tuple[str, str]]) -> None:
         """Another program's revocation: the row follows, wherever its socket is, or none (HTTP)."""
         for sid, subject_id in revoked:
-            try:
-                self._transitions.submit(subject_id, Revoke(sid))
-            except HadirError:
-                return  # the next poll finds them again
+            self._transitions.submit(subject_id, Revoke(sid), durable=True)

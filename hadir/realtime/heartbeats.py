@@ -56,6 +56,8 @@ class Heartbeats:
         self._flushed_at = 0.0
         self._offset: float | None = None
         self._to_postgres_at = 0.0
+        self.warm = False
+        """Whether the mirror was, when that was last looked at: where it was not, readers use Postgres."""
         self.leased_since: float | None = None
         """Since when (monotonic) the mirror has had all our beats without a break; None while it has not."""
 
@@ -126,7 +128,8 @@ class Heartbeats:
             metrics.BEAT_FLUSH_IDS.observe(len(beats))
             seeded = seeded and answer.seeded
             self._act_on(answer, chunk)
-            await self._watch_clock(answer.now_s - (now + self._flushed_at) / 2)
+            if self._flushed_at - now < CLOCK_JUMP_S:  # otherwise nobody knows when it looked at its clock
+                await self._watch_clock(answer.now_s - (now + self._flushed_at) / 2)
         return seeded
 
     def _act_on(self, answer: BeatAnswer, connections: Iterable[Connection]) -> None:
@@ -151,11 +154,13 @@ class Heartbeats:
         if now < self._to_postgres_at:
             return
         self._to_postgres_at = now + self._config.heartbeat_interval_s / 2
-        if await self._is_warm():
+        self.warm = await self._is_warm()
+        if self.warm:
             return
         everyone = [held for held in self._registry if held.wants_online]
         try:
             for chunk in chunks(everyone, POSTGRES_CHUNK):
+                now = time.monotonic()
                 ages = [now - held.session.last_beat for held in chunk]
                 await store_beats(self._postgres, [held.mitra_id for held in chunk], ages)
         except PostgresUnavailable:
@@ -163,7 +168,7 @@ class Heartbeats:
 
     async def _is_warm(self) -> bool:
         try:
-            return await self._mirror.counts() is not None
+            return await self._mirror.is_warm()
         except ValkeyUnavailable:
             return False
 

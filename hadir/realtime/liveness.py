@@ -194,6 +194,8 @@ class Liveness:
             if not self.is_leader:
                 self.led_until = taken["ended"]
             self._leader_until = asked_at + LEASE_S
+        else:
+            self._leader_until = 0.0
 
     async def _gives_way(self) -> bool:
         """Who has just come may neither judge nor expire (R15): led by it, graces would wait that others could end."""

@@ -162,7 +162,7 @@ class Mirror:
                 row.max_sessions,
                 int(row.last_session_at.timestamp()) if row.last_session_at else 0,
                 owner_of(row),
-                round((self._unheard_age_s(reading, row) if token else reading.age_s(row)) * 1000),
+                round((reading.age_s(row) if row.mitra_id in beats else self._unheard_age_s(reading, row)) * 1000),
                 int(row.mitra_id in beats),
             )
         answer = await self._valkey.run("apply", keys, args)
@@ -173,8 +173,9 @@ class Mirror:
         return list(answer[1:])
 
     def _unheard_age_s(self, reading: Reading, row: Row) -> float:
-        """A seed's idea of an age. Nobody sends the last beat of a mitra again that is over HTTP; it has until the
-        beat after the next, unless even a Postgres that hears late should have heard of it."""
+        """A row's idea of an age, which counts where the mirror holds no beat. Nobody sends the last one of a mitra
+        again that is over HTTP; it has until the beat after the next, unless even a Postgres that hears late should
+        have heard of it."""
         age_s, patience_s = reading.age_s(row), 2 * self._interval_s
         if row.instance_id is None and age_s <= self._postgres_fresh_s - patience_s:
             return min(age_s, self._stale_s - patience_s)
@@ -206,6 +207,8 @@ class Mirror:
 
         Raises `PostgresUnavailable`.
         """
+        if not self._valkey.available:
+            return
         for chunk in [*chunks(sorted(self._failed), MAKE_UP_AT_ONCE)]:
             reading = await self._reread(chunk)
             self._failed.difference_update(chunk)
@@ -254,6 +257,10 @@ class Mirror:
         _, _, online, beating, fresh, capable, deactivated, _ = answer
         return MirrorCounts(online, online - beating, fresh, beating - capable, deactivated)
 
+    async def is_warm(self) -> bool:
+        """Whether readers may trust it. Raises `ValkeyUnavailable`."""
+        return await self.counts() is not None
+
     async def snapshot(self, ttl_s: float) -> tuple[str, float] | None:
         """The beacon's body and the seconds it is still valid, counted now or by whoever came first."""
         answer = await self._counts(round(ttl_s * 1000), f"{ttl_s:g}")
@@ -294,7 +301,7 @@ class Mirror:
 
     async def is_deactivated(self, mitra_id: str) -> bool | None:
         """What a warm mirror says; None while it is cold. Raises `ValkeyUnavailable`."""
-        if await self.counts() is None:
+        if not await self.is_warm():
             return None
         return bool(await self._valkey.command("SISMEMBER", self._keys.deactivated, mitra_id))
 
@@ -338,13 +345,14 @@ class Mirror:
                 return False
         return True
 
-    async def wipe(self, token: str = NO_TOKEN) -> bool:
+    async def wipe(self, token: str = NO_TOKEN, instances: Iterable[str] | None = None) -> bool:
         """Makes the mirror empty and cold; every instance then sends its sockets' true ages again.
 
         With a seed's token only a mirror that is not seeded is wiped, and False says that the lease was lost.
+        `instances` are those whose leases go; the live ones where it is not said.
         """
         names = self._keys
-        leases = [names.instance(instance_id) for instance_id in self._live_instances()]
+        leases = [names.instance(each) for each in (self._live_instances() if instances is None else instances)]
         everything = [names.seed_lease, names.seeded, *leases, *names.sets_of_ids, names.snapshot]
         return bool(await self._valkey.run("wipe", everything, [token]))
 

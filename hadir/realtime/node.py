@@ -322,7 +322,8 @@ class Node:
 
     def _postgres_back(self) -> None:
         self.feed.gap()
-        self._spawn(look_again(self.postgres, self.mirror, self.transitions, self.registry, self.id))
+        if self.state != "starting":
+            self._spawn(look_again(self.postgres, self.mirror, self.transitions, self.registry, self.id))
 
     def _valkey_back(self) -> None:
         self.heartbeats.start_over()

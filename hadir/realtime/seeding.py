@@ -84,7 +84,10 @@ class Seeder:
             raise
 
     async def _seed(self, token: str, why: str) -> bool:
-        if not await self._mirror.seed_lease(token, "take", LEASE_S) or not await self._mirror.wipe(token):
+        if not await self._mirror.seed_lease(token, "take", LEASE_S):
+            return False
+        instances = await self._postgres.fetch(sql("instances_all"))  # whoever starts, or repairs, does not know them
+        if not await self._mirror.wipe(token, [record["id"] for record in instances]):
             return False
         started = time.monotonic()
         was_empty = await self._mirror.is_empty()

@@ -89,7 +89,9 @@ class Sweeps:
     def amnesty(self) -> bool:
         """R15: a grace counts only while coming back was possible, to here, Postgres writable, its clock steady."""
         now, grace = time.monotonic(), self._config.offline_grace_s
-        since = [self._ready_since(), self._postgres.available_since, self._clock_jumped_at]
+        if now - self._clock_jumped_at < self._config.long_grace_s:
+            return True
+        since = [self._ready_since(), self._postgres.available_since]
         return any(at is None or now - at < grace for at in since)
 
     async def expire(self) -> int:
@@ -99,8 +101,7 @@ class Sweeps:
         config = self._config
         asked = (sql("expiry_due"), config.offline_grace_s, config.long_grace_s, list(LONG_GRACE_REASONS), DUE_MAX)
         due = await self._postgres.fetch(*asked, False)
-        await self._watch_clock()  # after it: a jump before is seen
-        if self.amnesty():
+        if not await self._watch_clock() or self.amnesty():  # after it: a jump before is seen
             return 0
         if await self._is_held(due[0]["unproven"] if due else 0):
             due = await self._postgres.fetch(*asked, True)
@@ -120,18 +121,22 @@ class Sweeps:
                 await self._watch_clock()
             await asyncio.sleep(EXPIRY_S)
 
-    async def _watch_clock(self) -> None:
-        """Postgres's clock against ours: graces are judged by the former, and a jump makes all of them wrong."""
+    async def _watch_clock(self) -> bool:
+        """Postgres's clock against ours: graces are judged by the former, and a jump makes all of them wrong.
+
+        False when it could not be looked at.
+        """
         asked_at = time.monotonic()
         clock = await self._postgres.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
         answered_at = time.monotonic()
         if answered_at - asked_at > CLOCK_JUMP_S:
-            return  # it, or we, stood still: nobody knows when it looked
+            return False  # it, or we, stood still: nobody knows when it looked
         offset = clock - (asked_at + answered_at) / 2
         if self._clock_offset is not None and abs(offset - self._clock_offset) > CLOCK_JUMP_S:
             log.error("postgres.clock_jumped", extra={"seconds": round(offset - self._clock_offset, 3)})
             self._clock_jumped_at = time.monotonic()
         self._clock_offset = offset
+        return True
 
     async def _is_held(self, unproven: int) -> bool:
         fraction = self._config.auto_offline_max_fraction

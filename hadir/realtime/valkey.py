@@ -171,5 +171,5 @@ class Valkey:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 await self._client.connection_pool.disconnect(inuse_connections=True)
-        except (TimeoutError, RedisError, OSError) as error:
+        except (*LOST, TimeoutError, RedisError) as error:
             log.info("valkey.disconnect_failed", extra={"error": str(error)})
