@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from hadir.client import MitraClient
-from hadir.client.events import Ended, Event
+from hadir.client.events import Ended, Event, Opened
 from tests.faults.proxy import Proxy
 from tests.support import eventually
 from tests.support.system import Account, Served, System
@@ -19,6 +19,9 @@ from tests.support.system import Account, Served, System
 TOKEN_TTL_S = 7_200
 CONNECTS_PER_S = 200
 CONNECTED_S = 180.0
+
+HANGS = ("frozen", "blackholed")
+"""What may still open a connection after that, as nobody ends it."""
 
 
 class Mitra:
@@ -43,6 +46,9 @@ class Mitra:
     def _hear(self, event: Event) -> None:
         if isinstance(event, Ended) and self.died is None:
             self.ends[f"{event.code} by the {event.by}"] += 1
+        if isinstance(event, Opened) and self.died is not None and self.kind not in HANGS:
+            self.died = time.time()  # it was about to open a successor, and dies with that
+            self.client.drop()
 
     @property
     def is_online(self) -> bool:
