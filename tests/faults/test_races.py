@@ -591,4 +591,4 @@ async def test_a_wipe_before_any_call_of_a_seed_leaves_a_whole_mirror_or_a_cold_
             if calls < wiped:
                 break
         assert outcomes == [True] + [False] * (len(outcomes) - 2) + [True], "only a wipe before it began, or none"
-        assert len(outcomes) > 15
+        assert len(outcomes) > 5, "every call of a seed that begins from nothing"
