@@ -37,6 +37,8 @@ def previous_version(folder: Path) -> Path:
         print(f"No history of the repository ({error}): this version is run against itself.")
         return ROOT
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        if hasattr(tarfile, "data_filter"):  # from 3.11.4 on
+            files.extraction_filter = tarfile.data_filter
         files.extractall(folder)
     if CHOSEN is None and (changed := _migrations_that_changed(folder)):
         print(f"{', '.join(changed)} changed since, before any release: this version is run against itself.")
