@@ -38,6 +38,7 @@ class Config:
     internal_host: str
     internal_port: int
     listeners: frozenset[str]
+    sockets: str
     instance_name: str
     heartbeat_interval_s: float
     heartbeat_stale_s: float
@@ -103,6 +104,7 @@ _rate = parsers.number(1, 100_000, "a number from 1 to 100000")
 _level = parsers.one_of("debug", "info", "warning", "error")
 _pooler = parsers.one_of("none", "transaction")
 _port = whole(0, 65_535)
+_sockets = parsers.one_of("direct", "asgi")
 
 SETTINGS = (
     Setting("DATABASE_URL", "database_url", "", parsers.postgres_url, "Postgres.", secret=True, unset=""),
@@ -114,6 +116,7 @@ SETTINGS = (
     Setting("DATABASE_POOL_MAX", "database_pool_max", "10", whole(2, 200), "Connections to Postgres."),
     Setting("DATABASE_POOLER", "database_pooler", "none", _pooler, "What stands before Postgres."),
     Setting("HADIR_LISTENERS", "listeners", "public,internal", parsers.listeners, "Which listeners run."),
+    Setting("HADIR_SOCKETS", "sockets", "direct", _sockets, "How frames are carried; `asgi`: as elsewhere."),
     Setting("HOST", "host", "0.0.0.0", parsers.text, "Address of the public listener."),  # noqa: S104
     Setting("PORT", "port", "3000", _port, "Port of the public listener; 0 = any."),
     Setting("INTERNAL_HOST", "internal_host", "127.0.0.1", parsers.text, "Address of the internal listener."),

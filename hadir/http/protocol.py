@@ -16,6 +16,8 @@ from websockets.http11 import Request
 
 from hadir import metrics
 from hadir.http import problems
+from hadir.http.wire import DEAF_S, LATE_MAX, SLICE, Wire
+from hadir.realtime.peer import Peer
 
 REQUEST_S = 10.0
 """A request, or the handshake of a socket, must have arrived whole this long after it began."""
@@ -23,23 +25,22 @@ HEAD_MAX = 16 * 1024
 HEAD_ENDS = b"\r\n\r\n"
 BODY_MAX = 256 * 1024
 """Raw bytes after the head, chunk sizes and trailers included; what a body may have is less (`requests.py`)."""
-SLICE = 4 * 1024
-"""What is parsed before it is asked again whether the connection still stands."""
 EARLY_FRAMES_MAX = 100
 """Frames that come before the handshake is answered."""
-LATE_MAX = 32 * 1024
-"""Bytes that are still read after our close frame, for the peer's."""
 WRITE_BUFFER = 64 * 1024
-DEAF_S = 10.0
 EXTENSION = "hadir.socket"
 
 
 class ListenerConfig(uvicorn.Config):
-    """With the connections that have not said yet what they want, the oldest first."""
+    """With the connections that have not said yet what they want, the oldest first.
 
-    def __init__(self, *args: Any, **more: Any) -> None:
+    `hands_over`: sockets leave uvicorn once they are open (`wire.py`).
+    """
+
+    def __init__(self, *args: Any, hands_over: bool, **more: Any) -> None:
         super().__init__(*args, **more)
         self.waiting: dict[HttpProtocol, None] = {}
+        self.hands_over = hands_over
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -132,6 +133,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     and sets `closing` once it wants no more of this peer.
     """
 
+    config: ListenerConfig
     on_ping: Callable[[], None] | None = None
     on_frame: Callable[[], None] | None = None
     on_deaf: Callable[[], None] | None = None
@@ -139,6 +141,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     _deaf: asyncio.TimerHandle | None = None
     _early = 0
     _late = 0
+    _followed = False
+    """Frames came before the handshake was answered."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
@@ -153,7 +157,18 @@ class SocketProtocol(WebSocketsSansIOProtocol):
                 self.abort()
             if self.transport.is_closing():
                 return
+            self._followed = self.handshake_initiated
             super().data_received(part)
+
+    def hand_over(self, peer: Peer) -> bool:
+        """From here on the connection is a `Wire`; False where frames came before the handshake was answered."""
+        if not self.config.hands_over or self._followed or self.transport.is_closing():
+            return False
+        self.connections.discard(self)
+        wire = Wire(self.transport, peer, self.connections)
+        self.transport = _Gone()  # type: ignore[assignment]
+        peer.start(wire)
+        return True
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -225,3 +240,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if self._deaf is not None:
             self._deaf.cancel()
             self._deaf = None
+
+
+class _Gone:
+    """In place of a transport that was handed over: uvicorn closes it when the application returns."""
+
+    def close(self) -> None: ...

@@ -76,10 +76,10 @@ async def running(config: Config) -> AsyncIterator[Instance]:
         listeners: list[tuple[Listener, socket.socket]] = []
         if "public" in config.listeners:
             public = _bind(config.host, config.port, "PORT")
-            listeners.append((_listener(app.public(node)), public))
+            listeners.append((_listener(app.public(node), config), public))
         if "internal" in config.listeners:
             internal = _bind(config.internal_host, config.internal_port, "INTERNAL_PORT")
-            listeners.append((_listener(app.inner(node)), internal))
+            listeners.append((_listener(app.inner(node), config), internal))
         tasks = [asyncio.create_task(each.serve(sockets=[bound])) for each, bound in listeners]
         try:
             while not all(each.started for each, _ in listeners):
@@ -95,10 +95,11 @@ async def running(config: Config) -> AsyncIterator[Instance]:
             await asyncio.gather(*tasks)
 
 
-def _listener(application: Starlette) -> Listener:
+def _listener(application: Starlette, config: Config) -> Listener:
     return Listener(
         ListenerConfig(
             application,
+            hands_over=config.sockets == "direct",
             http=HttpProtocol,
             ws=SocketProtocol,
             ws_max_size=MESSAGE_MAX,

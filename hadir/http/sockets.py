@@ -84,10 +84,17 @@ class Socket:
             log.debug("handshake.refused", extra={"code": refusal.code, "status": refusal.status})
             await _refuse(handshake, send, refusal)
             return
-        link = AsgiLink(send, peer, scope["extensions"].get(EXTENSION))
-        code: int | None = None
+        protocol: SocketProtocol | None = scope["extensions"].get(EXTENSION)
         try:
             await send({"type": "websocket.accept", "subprotocol": _subprotocol(handshake)})
+            if protocol is not None and protocol.hand_over(peer):
+                return
+        except BaseException:
+            peer.ended(None)
+            raise
+        link = AsgiLink(send, peer, protocol)
+        code: int | None = None
+        try:
             peer.start(link)
             code = await _carry(receive, peer)
         finally:

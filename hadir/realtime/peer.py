@@ -127,8 +127,17 @@ class Peer:
         self._act(self.session.binary(time.monotonic()))
 
     def ping(self) -> None:
+        self.beaten("control")
+
+    def beaten(self, kind: str) -> float | None:
+        """A frame came that is a beat and nothing else; answers when, None where it was refused (and that is said)."""
         now = time.monotonic()
-        self._did(self.session.ping(now), now, "control")
+        effects = self.session.ping(now)
+        if effects:
+            self._act(effects)
+            return None
+        self.beat(kind)
+        return now
 
     def frame(self) -> None:
         self._act(self.session.frame(time.monotonic()))
