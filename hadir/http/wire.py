@@ -198,7 +198,7 @@ class Wire(asyncio.Protocol):
     def _is_beat(self, data: bytes) -> bool:
         """Takes a whole, lone heartbeat: a `ping` message, or a Ping frame."""
         size = len(data)
-        if self._closing or size < 6 or data[1] != MASKED | size - 6 or size > SHORT_MAX + 6:
+        if size < 6 or data[1] != MASKED | size - 6 or size > SHORT_MAX + 6:
             return False
         if data[0] == FIN_TEXT:
             if size not in BEAT_SIZES or payload_of(data) not in BEATS:

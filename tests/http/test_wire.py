@@ -105,41 +105,35 @@ def outcome(kind: type[Wire], chunks: list[bytes]) -> tuple[list[object], bytes,
     return peer.heard, re.sub(rb'"server_time":"[^"]*"', b"", line.written), line.ended
 
 
-def stream(rng: random.Random) -> bytes:
-    """Frames as clients send them, and as they must not."""
-    frames = b""
-    for _ in range(rng.randrange(1, 9)):
-        data = rng.choice(
-            (
-                BEAT,
-                BEAT,
-                BEAT,
-                b'{"type": "ping"}',
-                b'{"type":"ping","id":"1"}',
-                b'{"type":"sync"}',
-                b"x" * 200,
-                b"",
-                "Hal\u00f3".encode(),
-                b"\xff",
-                rng.randbytes(rng.randrange(140)),
-                b"y" * rng.choice((126, 70_000)),
-            )
+def stream(rng: random.Random) -> list[bytes]:
+    """Frames as clients send them, and as they must not; of some, more than are allowed."""
+    return [frame(rng) for _ in range(rng.choice((1, 3, 9, 60)))]
+
+
+def frame(rng: random.Random) -> bytes:
+    if rng.random() < 0.04:
+        return Frame(Opcode.CLOSE, rng.choice((b"", b"\x03\xe8", b"\x03\xe9bye", b"\x00\x01", b"\x03"))).serialize(
+            mask=True
         )
-        opcode = rng.choice((Opcode.TEXT,) * 6 + (Opcode.PING, Opcode.PING, Opcode.PONG, Opcode.BINARY, Opcode.CONT))
-        if opcode in (Opcode.PING, Opcode.PONG):
-            data = data[:125]
-        fin = rng.random() < 0.85 or opcode in (Opcode.PING, Opcode.PONG)
-        if rng.random() < 0.06:
-            opcode, fin, data = Opcode.CLOSE, True, rng.choice((b"", b"\x03\xe8", b"\x03\xe9bye", b"\x00\x01", b"\x03"))
-        frame = bytearray(Frame(opcode, data, fin).serialize(mask=rng.random() > 0.02))
-        if rng.random() < 0.03:
-            frame[0] |= rng.choice((0x10, 0x20, 0x40, 0x03))
-        frames += frame
-    return frames
+    opcode = rng.choice((*[Opcode.TEXT] * 6, Opcode.PING, Opcode.PING, Opcode.PONG, Opcode.BINARY, Opcode.CONT))
+    long = opcode not in (Opcode.PING, Opcode.PONG)
+    data = rng.choice((*[BEAT] * 4, *TEXTS, rng.randbytes(rng.randrange(125)), *LONG_TEXTS * long))
+    made = bytearray(Frame(opcode, data, rng.random() < 0.85 or not long).serialize(mask=rng.random() > 0.02))
+    if rng.random() < 0.03:
+        made[0] |= rng.choice((0x10, 0x20, 0x40, 0x03))
+    return bytes(made)
 
 
-def cut(rng: random.Random, data: bytes) -> list[bytes]:
-    at = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice((0, 0, 1, 2, 5, 12))))
+TEXTS = (b'{"type": "ping"}', b'{"type":"ping","id":"1"}', b'{"type":"sync"}', b"", "Hal\u00f3".encode(), b"\xff")
+LONG_TEXTS = (b"x" * 126, b"y" * 200, b"z" * 70_000)
+
+
+def cut(rng: random.Random, frames: list[bytes]) -> list[bytes]:
+    """As they may arrive: each by itself, or cut at any bytes."""
+    if rng.random() < 0.5:
+        return frames
+    data = b"".join(frames)
+    at = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice((0, 1, 2, 5, 12))))
     return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True) if a < b]
 
 
@@ -198,10 +192,11 @@ async def test_a_close_of_ours_is_sent_once_and_nothing_after_it() -> None:
     peer.close(CloseCode.RESTARTING)
     wire.send("late")
     wire.data_received(Frame(Opcode.TEXT, BEAT).serialize(mask=True))
-    assert line.written.endswith(Frame(Opcode.CLOSE, b"\x11\x96deactivated").serialize(mask=False))
+    farewell = Frame(Opcode.CLOSE, b"\x11\x96deactivated").serialize(mask=False)
     assert not line.ended, "the peer's own close frame is waited for"
     wire.data_received(Frame(Opcode.CLOSE, b"\x11\x96").serialize(mask=True))
     assert (line.ended, peer.heard) == ("closed", [("ended", None)])
+    assert line.written.endswith(farewell)
     wire._stop_timer()
 
 
