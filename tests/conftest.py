@@ -20,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 from hadir.db.migrate import migrate
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.support.company import in_company, new_valkey
+from tests.support.system import FAST
 
 NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
 ROOT = Path(__file__).parent.parent
@@ -143,6 +144,12 @@ async def own_postgres() -> AsyncIterator[EmbeddedPostgres]:
         yield server
     await server.stop()
     shutil.rmtree(folder)
+
+
+@pytest.fixture(params=("direct", "asgi"))
+def carried(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Settings for both ways in which frames are carried."""
+    return FAST | {"HADIR_SOCKETS": request.param}
 
 
 @pytest.fixture

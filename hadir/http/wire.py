@@ -25,7 +25,7 @@ LATE_MAX = 32 * 1024
 CLOSE_S = 10.0
 DEAF_S = 10.0
 UNREAD_MAX = 256 * 1024
-"""Bytes that may wait for a peer to read; a tenth of that already stops the reading of what it sends."""
+"""Bytes that may wait for a peer to read; a quarter of that already stops the reading of what it sends."""
 INVALID_TEXT = 1007
 
 SHORT_MAX = 125

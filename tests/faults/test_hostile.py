@@ -62,9 +62,9 @@ async def flood(raw: socket.socket, frame: bytes) -> None:
 
 
 async def test_a_flood_of_pings_by_a_reader_that_does_not_read_is_ended_and_grows_nothing(
-    database: str, valkey: EmbeddedValkey
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
 ) -> None:
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         mitra = await system.account()
         bystander = await system.phone(served, await system.account())
@@ -80,8 +80,8 @@ async def test_a_flood_of_pings_by_a_reader_that_does_not_read_is_ended_and_grow
         assert (await bystander.ask(type="ping"))["type"] == "pong"
 
 
-async def test_a_deaf_reader_is_slow(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_a_deaf_reader_is_slow(database: str, valkey: EmbeddedValkey, carried: dict[str, str]) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance(MITRA_HEARTBEAT_STALE_SECONDS="60")
         mitra = await system.account()
         raw = await raw_socket(served, mitra)
@@ -200,9 +200,9 @@ async def test_what_is_not_http_gets_a_problem_document(database: str, valkey: E
     ids=["pongs", "empty fragments"],
 )
 async def test_a_flood_of_frames_that_make_no_message_is_ended(
-    database: str, valkey: EmbeddedValkey, first: bytes, frame: bytes
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str], first: bytes, frame: bytes
 ) -> None:
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         mitra = await system.account()
         raw = await raw_socket(served, mitra)

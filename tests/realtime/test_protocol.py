@@ -27,8 +27,10 @@ BAD_FRAMES: list[tuple[str | bytes, str, str | None]] = [
 ]
 
 
-async def test_every_bad_frame_is_answered_and_the_socket_stays(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_every_bad_frame_is_answered_and_the_socket_stays(
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
+) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         bystander = await system.phone(served, await system.account())
         phone = await system.phone(served, await system.account())
@@ -42,8 +44,10 @@ async def test_every_bad_frame_is_answered_and_the_socket_stays(database: str, v
         assert (await bystander.ask(type="ping"))["type"] == "pong"
 
 
-async def test_the_tenth_error_within_a_minute_ends_the_socket(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_the_tenth_error_within_a_minute_ends_the_socket(
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
+) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         phone = await system.phone(served, await system.account())
         for _ in range(10):
@@ -51,8 +55,8 @@ async def test_the_tenth_error_within_a_minute_ends_the_socket(database: str, va
         assert await phone.ended() == 4004
 
 
-async def test_a_frame_of_70_kib_is_too_big(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_a_frame_of_70_kib_is_too_big(database: str, valkey: EmbeddedValkey, carried: dict[str, str]) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         mitra = await system.account()
         phone = await system.phone(served, mitra)
@@ -61,8 +65,10 @@ async def test_a_frame_of_70_kib_is_too_big(database: str, valkey: EmbeddedValke
         assert (await system.becomes(mitra, "suspect"))["reason"] == "lost"
 
 
-async def test_too_many_frames_are_refused_then_end_the_socket(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_too_many_frames_are_refused_then_end_the_socket(
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
+) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         phone = await system.phone(served, await system.account())
         for _ in range(60):
@@ -88,8 +94,8 @@ async def test_status_is_stored_and_survives_the_connection(database: str, valke
         assert commanded.hello["state"]["online"] is False
 
 
-async def test_control_frames_are_beats(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_control_frames_are_beats(database: str, valkey: EmbeddedValkey, carried: dict[str, str]) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         mitra = await system.account()
         phone = await system.phone(served, mitra)
@@ -113,8 +119,8 @@ async def test_silence_is_found_by_the_instance_itself(database: str, valkey: Em
         await system.becomes(mitra, "offline")
 
 
-async def test_sync_tells_the_state_again(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_sync_tells_the_state_again(database: str, valkey: EmbeddedValkey, carried: dict[str, str]) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         phone = await system.phone(served, await system.account())
         told = await phone.ask(type="sync")
@@ -140,8 +146,10 @@ async def test_a_token_is_announced_to_expire_refreshed_and_enforced(database: s
         assert (await system.becomes(mitra, "suspect"))["reason"] == "token_expired"
 
 
-async def test_an_old_socket_is_rotated_and_without_an_answer_ended(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url, {"MITRA_OFFLINE_GRACE_SECONDS": "1"}) as system:
+async def test_an_old_socket_is_rotated_and_without_an_answer_ended(
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
+) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance(SOCKET_MAX_AGE_SECONDS="1")
         mitra = await system.account()
         phone = await system.phone(served, mitra)

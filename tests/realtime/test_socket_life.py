@@ -9,9 +9,9 @@ from tests.support.system import System
 
 
 async def test_a_mitra_that_connects_is_available_and_one_that_says_goodbye_is_offline(
-    database: str, valkey: EmbeddedValkey
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
 ) -> None:
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         mitra = await system.account()
         phone = await system.phone(served, mitra)
@@ -24,8 +24,10 @@ async def test_a_mitra_that_connects_is_available_and_one_that_says_goodbye_is_o
         assert await system.log_of(mitra) == [("online", "connected"), ("offline", "goodbye")]
 
 
-async def test_a_lost_connection_is_suspect_then_offline(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+async def test_a_lost_connection_is_suspect_then_offline(
+    database: str, valkey: EmbeddedValkey, carried: dict[str, str]
+) -> None:
+    async with System(database, valkey.url, carried) as system:
         served = await system.instance()
         mitra = await system.account()
         phone = await system.phone(served, mitra)
