@@ -75,14 +75,14 @@ PAIRS = [
          f"{PRESENCE}::test_stale_needs_both_witnesses_to_be_old"),
     Pair("R5 expiry by version", f"{RT}/presence.py", "and row.version == event.version", "",
          f"{PRESENCE}::test_expiry_requires_the_version_it_judged_and_keeps_the_reason"),
-    Pair("R6 beats of the deactivated", f"{RT}/scripts/beat.lua", "if redis.call('SISMEMBER', KEYS[1], id) == 1 then",
-         "if false then",
+    Pair("R6 beats of the deactivated", f"{RT}/scripts/beat.lua", "if deactivated[n] == 1 then", "if false then",
          f"{MIRROR}::test_a_beat_of_a_deactivated_mitra_is_refused_in_the_round_trip_that_would_record_it"),
     Pair("R1 the mirror's word deactivates nobody", f"{RT}/heartbeats.py",
-         "self._reclaim(by_mitra[mitra_id] for mitra_id in (*answer.deactivated, *answer.strangers))",
+         "self._reclaim(held for held in connections if held.mitra_id in refused)",
          "from hadir.realtime.messages import CloseCode\n"
-         "        for mitra_id in answer.deactivated:\n            by_mitra[mitra_id].close(CloseCode.DEACTIVATED)\n"
-         "        self._reclaim(by_mitra[mitra_id] for mitra_id in answer.strangers)",
+         "            for held in connections:\n                if held.mitra_id in answer.deactivated:\n"
+         "                    held.close(CloseCode.DEACTIVATED)\n"
+         "            self._reclaim(held for held in connections if held.mitra_id in answer.strangers)",
          f"{MIRROR}::test_a_mirror_that_wrongly_calls_somebody_deactivated_is_put_right_by_the_next_beat"),
     Pair("R1 a reset is an outage", f"{RT}/valkey.py",
          "    RuntimeError,  # uvloop's word for a write to what has just been reset; the client lets it pass\n", "",
@@ -359,7 +359,7 @@ PAIRS = [
          "if held and tonumber(held) > tonumber(version) then", "if false then",
          f"{PRESENCE_RACES}::test_of_two_flushes_on_two_instances_the_later_commit_stands_whichever_is_mirrored_last"),
     Pair("a late beat raises nobody", f"{RT}/scripts/beat.lua",
-         "elseif redis.call('HGET', KEYS[4], id) ~= owner or not redis.call('ZSCORE', KEYS[2], id) then",
+         "elseif not score or owners[n] ~= ARGV[1 + count + n] then",
          "elseif false then", f"{PRESENCE_RACES}::test_a_beat_under_way_brings_nobody_back_who_has_left"),
     Pair("R13 frozen past its grace", f"{RT}/presence.py",
          "    return Decision(Outcome.BACK, back, beat=True)", "    return Decision(Outcome.UNCHANGED, row)",

@@ -15,7 +15,6 @@ from hadir.http.auth import bearer_of, check_session, require_role
 from hadir.http.parties import read_until, wait_of
 from hadir.http.requests import json_body, json_response, node_of, none_match, optional_text
 from hadir.realtime import rows as presence_rows
-from hadir.realtime.mirror import Beat
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
 from hadir.realtime.presence import (
@@ -49,7 +48,7 @@ async def beat(node: Node, login: Login) -> dict[str, Any]:
     """
     metrics.BEATS.labels("http").inc()
     try:
-        answer = await node.mirror.beat([Beat(login.subject_id, f"- {HTTP_OWNER}{login.sid}", 0.0)])
+        answer = await node.mirror.beat([login.subject_id], [f"- {HTTP_OWNER}{login.sid}"], [0.0])
     except ValkeyUnavailable:
         answer = None
     held = answer is not None and answer.seeded and not answer.deactivated and not answer.strangers

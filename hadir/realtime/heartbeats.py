@@ -13,7 +13,7 @@ from hadir.db.pool import Postgres
 from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, ValkeyUnavailable
 from hadir.realtime.connection import Connection
-from hadir.realtime.mirror import BEATS_PER_SCRIPT, Beat, BeatAnswer, Mirror, chunks
+from hadir.realtime.mirror import BEATS_PER_SCRIPT, BeatAnswer, Mirror, chunks
 from hadir.realtime.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Heartbeats:
         self._reclaim = reclaim
         self._on_cold = on_cold
         self._on_clock_jump = on_clock_jump
-        self._dirty: dict[str, Connection] = {}
+        self._dirty: set[Connection] = set()
         self._all_again = True
         self._lease_due = 0.0
         self._flushed_at = 0.0
@@ -63,7 +63,7 @@ class Heartbeats:
 
     def note(self, connection: Connection) -> None:
         """A beat came; it is recorded by the next flush."""
-        self._dirty[connection.connection_id] = connection
+        self._dirty.add(connection)
 
     def start_over(self) -> None:
         """Nothing that was sent counts any more."""
@@ -87,11 +87,11 @@ class Heartbeats:
         now = time.monotonic()
         if not self._dirty and now - self._flushed_at < IDLE_FLUSH_S:
             return
-        batch, self._dirty = self._dirty, {}
+        batch, self._dirty = self._dirty, set()
         try:
-            seeded = await self._send([held for held in batch.values() if held.wants_online])
+            seeded = await self._send([held for held in batch if held.wants_online])
         except ValkeyUnavailable:
-            self._dirty = batch | self._dirty
+            self._dirty |= batch
             raise
         if not seeded:
             self._went_cold()
@@ -121,11 +121,14 @@ class Heartbeats:
         seeded = True
         for chunk in chunks(connections, BEATS_PER_SCRIPT) if connections else [[]]:
             now = time.monotonic()
-            beats = [Beat(held.mitra_id, held.owner, now - held.session.last_beat) for held in chunk]
-            answer = await self._mirror.beat(beats)
+            answer = await self._mirror.beat(
+                [held.subject_id for held in chunk],
+                [held.owner for held in chunk],
+                [now - held.session.last_beat for held in chunk],
+            )
             self._flushed_at = time.monotonic()
             metrics.BEAT_FLUSH_SECONDS.observe(self._flushed_at - now)
-            metrics.BEAT_FLUSH_IDS.observe(len(beats))
+            metrics.BEAT_FLUSH_IDS.observe(len(chunk))
             seeded = seeded and answer.seeded
             self._act_on(answer, chunk)
             if self._flushed_at - now < CLOCK_JUMP_S:  # otherwise nobody knows when it looked at its clock
@@ -133,9 +136,9 @@ class Heartbeats:
         return seeded
 
     def _act_on(self, answer: BeatAnswer, connections: Iterable[Connection]) -> None:
-        by_mitra = {held.mitra_id: held for held in connections}
         # Refused either way; whether it is deactivated, or the mirror drifted, only Postgres can say.
-        self._reclaim(by_mitra[mitra_id] for mitra_id in (*answer.deactivated, *answer.strangers))
+        if refused := {*answer.deactivated, *answer.strangers}:
+            self._reclaim(held for held in connections if held.mitra_id in refused)
 
     async def _watch_clock(self, offset: float) -> None:
         """Valkey's clock against ours: beats are scored by the former, and a jump makes all of them wrong."""

@@ -31,15 +31,6 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """One mitra's beat: `owner` as the mirror holds it, `age_s` at the moment of sending."""
-
-    mitra_id: str
-    owner: str
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class BeatAnswer:
     """`strangers`: not held as online and owned by who beats. Unseeded, nothing was recorded."""
 
@@ -216,14 +207,15 @@ class Mirror:
 
     # beats and leases
 
-    async def beat(self, beats: Sequence[Beat]) -> BeatAnswer:
-        """Records at most `BEATS_PER_SCRIPT` beats in one round trip. Raises `ValkeyUnavailable`."""
+    async def beat(self, mitra_ids: Sequence[str], owners: Sequence[str], ages_s: Iterable[float]) -> BeatAnswer:
+        """Records at most `BEATS_PER_SCRIPT` beats in one round trip. Raises `ValkeyUnavailable`.
+
+        `owners` are as the mirror holds them, the ages as of the moment of sending.
+        """
         names = self._keys
         keys = [names.deactivated, names.heartbeats, names.available, names.connections, names.seeded]
-        args: list[Any] = [self._stale_ms]
-        for beat in beats:
-            keys.append(names.heartbeat(beat.mitra_id))
-            args += (beat.mitra_id, beat.owner, round(beat.age_s * 1000))
+        keys += map(names.heartbeat, mitra_ids)
+        args = [self._stale_ms, *mitra_ids, *owners, *[round(age_s * 1000) for age_s in ages_s]]
         seeded, now_ms, refused, strangers = await self._valkey.run("beat", keys, args)
         return BeatAnswer(bool(seeded), now_ms / 1000, refused, strangers)
 

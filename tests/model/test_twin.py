@@ -77,11 +77,10 @@ class Both:
     async def beat(self) -> None:
         dice, names = self.dice, self.keys
         keys = [names.deactivated, names.heartbeats, names.available, names.connections, names.seeded]
-        args: list[Any] = [STALE]
-        for mitra in dice.sample(MITRAS, dice.randint(0, 5)):
-            keys.append(names.heartbeat(mitra))
-            args += (mitra, self._owner(), dice.randrange(2 * STALE))
-        await self.run("beat", keys, args)
+        mitras = dice.sample(MITRAS, dice.randint(0, 5))
+        keys += map(names.heartbeat, mitras)
+        owners, ages = [self._owner() for _ in mitras], [dice.randrange(2 * STALE) for _ in mitras]
+        await self.run("beat", keys, [STALE, *mitras, *owners, *ages])
 
     async def beats(self) -> None:
         oldest = self.dice.choice(["", self.dice.randrange(3 * STALE)])

@@ -184,8 +184,9 @@ class Database:
         if not self._is_seeded(now, keys[4]):
             return [0, now, refused, strangers]
         deactivated, beats, owners = self._members(keys[0]), self._hash(keys[1]), self._hash(keys[3])
-        for n in range((len(args) - 1) // 3):
-            mitra, owner, age = args[1 + n * 3 : 4 + n * 3]
+        count = len(keys) - 5
+        ids, owned_by, ages = (args[1 + n * count : 1 + (n + 1) * count] for n in range(3))
+        for n, (mitra, owner, age) in enumerate(zip(ids, owned_by, ages, strict=True)):
             if mitra in deactivated:
                 refused.append(mitra)
             elif owners.get(mitra) != owner or mitra not in beats:

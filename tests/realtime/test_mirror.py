@@ -10,7 +10,6 @@ from datetime import datetime
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime import rows as presence_rows
-from hadir.realtime.mirror import Beat
 from hadir.realtime.rows import Reading
 from tests.support import eventually
 from tests.support.system import Account, Served, System
@@ -203,7 +202,7 @@ async def test_a_beat_of_a_deactivated_mitra_is_refused_in_the_round_trip_that_w
         connection = node.registry.of(mitra.id)[0]
         await system.valkey.sadd("mitras:deactivated", mitra.id)
         score = await system.valkey.zscore("mitras:heartbeats", mitra.id)
-        answer = await node.mirror.beat([Beat(mitra.id, connection.owner, 0.0)])
+        answer = await node.mirror.beat([mitra.id], [connection.owner], [0.0])
         assert answer.deactivated == [mitra.id]
         assert await system.valkey.zscore("mitras:heartbeats", mitra.id) == score
 

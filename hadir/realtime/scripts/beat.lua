@@ -1,20 +1,39 @@
 -- Records beats of mitras that the mirror holds as online and owned by the connection that beats.
 -- KEYS: 1 deactivated, 2 heartbeats, 3 available, 4 connections, 5 sentinel, then each mitra's heartbeat string
--- ARGV: 1 stale period (ms), then for each: id, owner, age of the beat (ms)
+-- ARGV: 1 stale period (ms), then all ids, then all owners, then the age of each beat (ms)
 -- Returns {seeded (0/1), now (ms), {deactivated ids}, {ids not held as online and owned so}}; unseeded: nothing is written.
-local now, stale_ms = now_ms(), tonumber(ARGV[1])
+local FIXED = 5
+local now, stale_ms, count = now_ms(), tonumber(ARGV[1]), #KEYS - FIXED
 local refused, strangers = {}, {}
 if not is_seeded(KEYS[5]) then
   return {0, now, refused, strangers}
 end
-for n = 0, (#ARGV - 1) / 3 - 1 do
-  local id, owner, age = ARGV[2 + n * 3], ARGV[3 + n * 3], tonumber(ARGV[4 + n * 3])
-  if redis.call('SISMEMBER', KEYS[1], id) == 1 then
-    refused[#refused + 1] = id
-  elseif redis.call('HGET', KEYS[4], id) ~= owner or not redis.call('ZSCORE', KEYS[2], id) then
-    strangers[#strangers + 1] = id
+if count == 0 then
+  return {1, now, refused, strangers}
+end
+-- A call for all ids costs Valkey half of a call for each.
+local ids = {unpack(ARGV, 2, count + 1)}
+local deactivated = redis.call('SMISMEMBER', KEYS[1], unpack(ids))
+local owners = redis.call('HMGET', KEYS[4], unpack(ids))
+local known = redis.call('ZMSCORE', KEYS[2], unpack(ids))
+local beats, size = {}, 0
+for n = 1, count do
+  local score = known[n]
+  if deactivated[n] == 1 then
+    refused[#refused + 1] = ids[n]
+  elseif not score or owners[n] ~= ARGV[1 + count + n] then
+    strangers[#strangers + 1] = ids[n]
   else
-    beat(KEYS[2], KEYS[3], KEYS[6 + n], id, now - age, now, stale_ms)
+    local at = now - tonumber(ARGV[1 + 2 * count + n])
+    beats[size + 1], beats[size + 2] = at, ids[n]
+    size = size + 2
+    if at > tonumber(score) then
+      keep_beat(KEYS[FIXED + n], at, now, stale_ms)
+    end
   end
+end
+if size > 0 then
+  redis.call('ZADD', KEYS[2], 'XX', 'GT', unpack(beats))
+  redis.call('ZADD', KEYS[3], 'XX', 'GT', unpack(beats))
 end
 return {1, now, refused, strangers}

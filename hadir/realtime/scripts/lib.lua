@@ -48,12 +48,19 @@ local function iso(ms)
   return string.format('%s%02d:%02d:%02d.%03dZ', date_cached, math.floor(s / 3600), math.floor(s / 60) % 60, s % 60, ms % 1000)
 end
 
--- Records a beat at `at` and lets its string expire when the beat becomes stale; never moves time backwards.
+-- The string of a beat at `at`, which expires when the beat becomes stale.
+local function keep_beat(string_key, at, now, stale_ms)
+  local until_ms = at + stale_ms
+  if until_ms > now then
+    redis.call('SET', string_key, iso(at), 'PXAT', string.format('%.0f', until_ms))
+  end
+end
+
+-- Records a beat at `at`; never moves time backwards.
 local function beat(heartbeats, available, string_key, id, at, now, stale_ms)
   local newer = redis.call('ZADD', heartbeats, 'GT', 'CH', at, id) == 1
   redis.call('ZADD', available, 'XX', 'GT', at, id)
-  local until_ms = at + stale_ms
-  if newer and until_ms > now then
-    redis.call('SET', string_key, iso(at), 'PXAT', string.format('%.0f', until_ms))
+  if newer then
+    keep_beat(string_key, at, now, stale_ms)
   end
 end
