@@ -1,0 +1,157 @@
+"""What is measured: a server on one core, its stores and the load on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+import psutil
+
+from benchmarks.document import ROOT
+from benchmarks.load import Load
+from benchmarks.peers import Peer
+from benchmarks.sockets import accounts
+from hadir.config import load
+from hadir.db.migrate import migrate
+from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey, dies_with_parent, free_port
+from hadir.http.auth import mint
+
+CORES = sorted(os.sched_getaffinity(0))
+READY_S = 30.0
+TOKEN_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server and the Valkey that it writes to."""
+
+    process: psutil.Process
+    port: int
+    valkey_url: str
+    tokens: Path
+    database_url: str
+    """Empty for a peer: it has none."""
+
+    @property
+    def cpu_s(self) -> float:
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    @property
+    def rss(self) -> int:
+        return int(self.process.memory_info().rss)
+
+    def sockets(self) -> Load:
+        return Load(self.port, "/ws/mitra", self.tokens)
+
+
+def on_own_core() -> Callable[[], None]:
+    """Prepares a child process: the first core is the server's alone, where there are two."""
+    dies = dies_with_parent()
+
+    def prepare() -> None:
+        dies()
+        os.sched_setaffinity(0, CORES[:1])
+
+    return prepare
+
+
+def leave_a_core() -> None:
+    """This process, and what it starts from here on, stays off the server's core."""
+    os.sched_setaffinity(0, CORES[1:] or CORES)
+
+
+@asynccontextmanager
+async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
+    """Hadir with everything on, and new stores: tokens, logins, limits, metrics."""
+    async with _stores(postgres=True) as (folder, postgres_url, valkey_url):
+        port = free_port(2)
+        environment = {
+            "DATABASE_URL": postgres_url,
+            "VALKEY_URL": valkey_url,
+            "AUTH_JWT_SECRET": secrets.token_hex(32),
+            "HOST": "127.0.0.1",
+            "PORT": str(port),
+            "INTERNAL_PORT": str(port + 1),
+            "LOG_LEVEL": "warning",
+            "CONNECT_RATE_PER_SECOND": "10000",
+            "DRAIN_SECONDS": "0",
+            **settings,
+        }
+        tokens = _write(folder, await accounts(postgres_url, load(environment), mitras))
+        async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
+            await _ready(port, "/ready")
+            yield Server(process, port, valkey_url, tokens, postgres_url)
+
+
+@asynccontextmanager
+async def peer(which: Peer, mitras: int) -> AsyncIterator[Server]:
+    """One of the servers that Hadir is measured beside."""
+    async with _stores(postgres=False) as (folder, _, valkey_url):
+        port, secret = free_port(), secrets.token_hex(32)
+        config = load({"DATABASE_URL": "postgresql://-", "VALKEY_URL": valkey_url, "AUTH_JWT_SECRET": secret})
+        ids = [str(uuid.uuid4()) for _ in range(mitras)]
+        tokens = _write(folder, [mint(config, "mitra", each, each, TOKEN_S) for each in ids])
+        async with _running((*which.command, str(port), valkey_url, secret), {}) as process:
+            await _ready(port, "/")
+            yield Server(process, port, valkey_url, tokens, "")
+
+
+@asynccontextmanager
+async def _stores(*, postgres: bool) -> AsyncIterator[tuple[Path, str, str]]:
+    with TemporaryDirectory(prefix="hadir-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)  # for the user that PostgreSQL runs as
+        async with EmbeddedValkey(folder / "valkey") as valkey:
+            if not postgres:
+                yield folder, "", valkey.url
+                return
+            async with EmbeddedPostgres(folder / "postgres") as database:
+                await migrate(database.url)
+                yield folder, database.url, valkey.url
+
+
+@asynccontextmanager
+async def _running(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[psutil.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *command, env={**os.environ, **environment}, cwd=ROOT, preexec_fn=on_own_core()
+    )
+    try:
+        yield psutil.Process(process.pid)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), READY_S)
+            except TimeoutError:
+                process.kill()
+        await process.wait()
+
+
+async def _ready(port: int, path: str) -> None:
+    """Waits until the server answers, well or (a peer that has no such page) not."""
+    async with asyncio.timeout(READY_S), httpx.AsyncClient() as http:
+        while True:
+            try:
+                answer = await http.get(f"http://127.0.0.1:{port}{path}")
+            except httpx.TransportError:
+                await asyncio.sleep(0.05)
+                continue
+            if answer.status_code != 503:
+                return
+            await asyncio.sleep(0.05)
+
+
+def _write(folder: Path, tokens: Sequence[str]) -> Path:
+    file = folder / "tokens"
+    file.write_text("".join(f"{token}\n" for token in tokens))
+    return file
