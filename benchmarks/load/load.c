@@ -276,7 +276,7 @@ static void live(double rate, double churn, double seconds) {
     for (double at = 0; at < seconds; at = now() - began) {
         for (int most = 256; sent < at * rate && most--; sent++) {
             for (int tries = 0; tries < count && (sockets[next].state != OPEN || sockets[next].asked); tries++) next = (next + 1) % count;
-            if (sockets[next].state != OPEN) break;
+            if (sockets[next].state != OPEN || sockets[next].asked) break;
             sockets[next].asked = now();
             send_text(&sockets[next], ping);
             next = (next + 1) % count;

@@ -77,7 +77,7 @@ async def offline(request: Request) -> Response:
 async def state(request: Request) -> Response:
     """The truth now; with `wait` as soon as it is another, than now or than that of `If-None-Match`."""
     login, node = _login(request), node_of(request)
-    wait_s, known = wait_of(request), none_match(request)
+    wait_s, known = wait_of(request), none_match(request.headers.getlist("if-none-match"))
     told = Told(login.subject_id)
 
     async def read() -> tuple[bytes, str]:

@@ -31,16 +31,26 @@ WRITE_BUFFER = 64 * 1024
 EXTENSION = "hadir.socket"
 
 
+Headers = list[tuple[bytes, bytes]]
+Answers = Callable[[bytes, Headers], bytes | None]
+"""What is written for bytes that are a whole request, with the headers of every answer; None: the application knows."""
+
+
+def nobody_answers(data: bytes, headers: Headers) -> None:
+    return None
+
+
 class ListenerConfig(uvicorn.Config):
     """With the connections that have not said yet what they want, the oldest first.
 
-    `hands_over`: sockets leave uvicorn once they are open (`wire.py`).
+    `hands_over`: sockets leave uvicorn once they are open (`wire.py`). `answers` is asked before the application.
     """
 
-    def __init__(self, *args: Any, hands_over: bool, **more: Any) -> None:
+    def __init__(self, *args: Any, hands_over: bool, answers: Answers, **more: Any) -> None:
         super().__init__(*args, **more)
         self.waiting: dict[HttpProtocol, None] = {}
         self.hands_over = hands_over
+        self.answers = answers
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -63,6 +73,8 @@ class HttpProtocol(HttpToolsProtocol):
             oldest.refuse(503, "full", "This instance holds as many connections as it may.")
 
     def data_received(self, data: bytes) -> None:
+        if self._answers_at_once(data):
+            return
         if self._in_head:
             ends = (self._seam + data).find(HEAD_ENDS)
             self._seam = data[1 - len(HEAD_ENDS) :]
@@ -76,6 +88,22 @@ class HttpProtocol(HttpToolsProtocol):
                 self.refuse(413, "too_large", f"What follows a head may have at most {BODY_MAX} bytes.")
                 return
         super().data_received(data)
+
+    def _answers_at_once(self, data: bytes) -> bool:
+        """Without a parser, a task or the application: between two requests, to a client that reads."""
+        if not self._in_head or self._size or self.pipeline or self.flow.write_paused or self.transport.is_closing():
+            return False
+        if self.cycle is not None and not self.cycle.response_complete:
+            return False
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            return False
+        answer = self.config.answers(data, self.server_state.default_headers)
+        if answer is None:
+            return False
+        self._forget_deadline()
+        self.transport.write(answer)
+        self.on_response_complete()
+        return True
 
     def on_message_begin(self) -> None:
         super().on_message_begin()

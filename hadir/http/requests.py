@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -25,9 +26,9 @@ def json_response(fields: Any, status: int = 200, *, cache: str = "no-store") ->
     return Response(orjson.dumps(fields, option=orjson.OPT_UTC_Z), status, {"cache-control": cache}, "application/json")
 
 
-def none_match(request: Request) -> set[str]:
-    """The ETags of `If-None-Match` (or `*`) as they compare: weakly, RFC 9110 13.1.2."""
-    listed = ",".join(request.headers.getlist("if-none-match")).split(",")
+def none_match(values: Iterable[str]) -> set[str]:
+    """The ETags of `If-None-Match` headers (or `*`) as they compare: weakly, RFC 9110 13.1.2."""
+    listed = ",".join(values).split(",")
     return {tag.strip().removeprefix("W/") for tag in listed} - {""}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -19,7 +20,8 @@ from hadir.config import Config, descriptors_for_sockets, raise_descriptor_limit
 from hadir.errors import HadirError
 from hadir.http import app
 from hadir.http.auth import Verifier
-from hadir.http.protocol import HttpProtocol, ListenerConfig, SocketProtocol
+from hadir.http.beacon import ShortWay
+from hadir.http.protocol import Answers, HttpProtocol, ListenerConfig, SocketProtocol, nobody_answers
 from hadir.realtime.messages import MESSAGE_MAX
 from hadir.realtime.node import Node
 
@@ -29,6 +31,9 @@ BACKLOG = 4096
 BESIDE_SOCKETS = 100
 """Connections that are no sockets, when there are as many sockets as there may be; ours to the stores come beside."""
 GRACEFUL_S = 3
+COLLECT = (100_000, 50, 1_000)
+"""Collector's thresholds. Sockets are many objects and few cycles; with the default ones, connects bring full
+collections, each of which stops an instance of 19,000 sockets for more than half a second."""
 FORCED_EXIT = 1
 
 
@@ -52,6 +57,7 @@ class Instance:
 async def serve(config: Config) -> int:
     """Runs until SIGTERM or SIGINT, drains, and answers the exit code. A second signal exits at once."""
     raise_descriptor_limit()
+    gc.set_threshold(*COLLECT)
     stop = asyncio.Event()
 
     def asked() -> None:
@@ -76,7 +82,8 @@ async def running(config: Config) -> AsyncIterator[Instance]:
         listeners: list[tuple[Listener, socket.socket]] = []
         if "public" in config.listeners:
             public = _bind(config.host, config.port, "PORT")
-            listeners.append((_listener(app.public(node), config), public))
+            short_way = ShortWay(node.availability, config.allowed_origins)
+            listeners.append((_listener(app.public(node), config, short_way), public))
         if "internal" in config.listeners:
             internal = _bind(config.internal_host, config.internal_port, "INTERNAL_PORT")
             listeners.append((_listener(app.inner(node), config), internal))
@@ -95,11 +102,12 @@ async def running(config: Config) -> AsyncIterator[Instance]:
             await asyncio.gather(*tasks)
 
 
-def _listener(application: Starlette, config: Config) -> Listener:
+def _listener(application: Starlette, config: Config, answers: Answers = nobody_answers) -> Listener:
     return Listener(
         ListenerConfig(
             application,
             hands_over=config.sockets == "direct",
+            answers=answers,
             http=HttpProtocol,
             ws=SocketProtocol,
             ws_max_size=MESSAGE_MAX,

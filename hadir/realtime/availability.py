@@ -64,6 +64,10 @@ class Availability:
         self._known: tuple[Any, float] | None = None
         self._refreshing = asyncio.Lock()
 
+    def known(self) -> Beacon | None:
+        """The beacon's answer where nobody need be asked for it."""
+        return self._beacon if self._beacon is not None and self._clock() < self._beacon.expires else None
+
     async def beacon(self) -> Beacon:
         """The beacon's answer, at most one count a TTL. Raises `StoreUnavailable` when nothing is known."""
         if self._beacon is None or self._clock() >= self._beacon.expires:

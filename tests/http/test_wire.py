@@ -141,7 +141,7 @@ async def test_any_stream_cut_anywhere_is_what_the_parser_makes_of_it() -> None:
     rng = random.Random(seed := random.randrange(2**32))
     for n in range(STREAMS):
         chunks = cut(rng, stream(rng))
-        assert outcome(Wire, chunks) == outcome(Plain, chunks), f"seed {seed}, stream {n}: {chunks}"
+        assert outcome(Wire, chunks) == outcome(Plain, chunks), f"seed {seed}, stream {n}: {len(chunks)} chunks"
 
 
 async def test_a_lone_beat_needs_no_parser_and_everything_else_leaves_none_behind() -> None:

@@ -18,22 +18,22 @@ local owners = redis.call('HMGET', KEYS[4], unpack(ids))
 local known = redis.call('ZMSCORE', KEYS[2], unpack(ids))
 local beats, size = {}, 0
 for n = 1, count do
-  local score = known[n]
+  local last = known[n]
   if deactivated[n] == 1 then
     refused[#refused + 1] = ids[n]
-  elseif not score or owners[n] ~= ARGV[1 + count + n] then
-    strangers[#strangers + 1] = ids[n]
-  else
+  elseif last and owners[n] == ARGV[1 + count + n] then
     local at = now - tonumber(ARGV[1 + 2 * count + n])
     beats[size + 1], beats[size + 2] = at, ids[n]
     size = size + 2
-    if at > tonumber(score) then
+    if at > tonumber(last) then
       keep_beat(KEYS[FIXED + n], at, now, stale_ms)
     end
+  else
+    strangers[#strangers + 1] = ids[n]
   end
 end
 if size > 0 then
-  redis.call('ZADD', KEYS[2], 'XX', 'GT', unpack(beats))
+  redis.call('ZADD', KEYS[2], 'GT', unpack(beats))
   redis.call('ZADD', KEYS[3], 'XX', 'GT', unpack(beats))
 end
 return {1, now, refused, strangers}
