@@ -469,6 +469,8 @@ PAIRS = [
          f"{LOAD}::test_an_instance_is_cut_off_from_valkey[blackhole]"),
     Pair("nobody was silent while nobody listened", f"{RT}/node.py", "            if stood_still:",
          "            if False:", f"{LOAD}::test_an_instance_freezes_and_comes_back_after_its_grace"),
+    Pair("a storm costs few statements", f"{RT}/batcher.py", "            await self._keep_pace()\n", "",
+         "tests/realtime/test_batcher.py::test_after_many_at_once_the_next_ones_are_collected"),
     Pair("short way: a lone beat is one", "hadir/http/wire.py",
          "if size < 6 or data[1] != MASKED | size - 6 or size > SHORT_MAX + 6:", "if size < 6:",
          "tests/http/test_wire.py::test_any_stream_cut_anywhere_is_what_the_parser_makes_of_it"),

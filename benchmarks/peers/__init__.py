@@ -22,6 +22,8 @@ class Peer:
     packages: tuple[str, ...]
     does: frozenset[str]
     """`sockets`, `beacon`, or both."""
+    records: bool = True
+    """Whether beats reach Valkey."""
 
     @property
     def is_node(self) -> bool:
@@ -41,7 +43,13 @@ class Peer:
 
 
 SOCKETS, BEACON = frozenset({"sockets"}), frozenset({"beacon"})
-FLOOR = Peer("bare asyncio protocol", (sys.executable, "-m", "benchmarks.peers.floor"), ("uvloop",), SOCKETS | BEACON)
+FLOOR = Peer(
+    "bare asyncio protocol",
+    (sys.executable, "-m", "benchmarks.peers.floor"),
+    ("uvloop",),
+    SOCKETS | BEACON,
+    records=False,
+)
 PEERS = (
     Peer(
         "Starlette, a SET per ping",

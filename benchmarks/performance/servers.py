@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import asyncpg
 import httpx
 import psutil
 
@@ -20,8 +22,9 @@ from benchmarks.document import ROOT
 from benchmarks.load import Load
 from benchmarks.peers import Peer
 from benchmarks.sockets import accounts
-from hadir.config import load
+from hadir.config import Config, load
 from hadir.db.migrate import migrate
+from hadir.dev.accounts import create_account
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey, dies_with_parent, free_port
 from hadir.http.auth import mint
 
@@ -38,8 +41,14 @@ class Server:
     port: int
     valkey_url: str
     tokens: Path
-    database_url: str
+    database_url: str = ""
     """Empty for a peer: it has none."""
+    records: bool = True
+    inner: str = ""
+    operator: Mapping[str, str] = field(default_factory=dict)
+    """Headers of someone who may change things."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    postgres_log: Path = Path()
 
     @property
     def cpu_s(self) -> float:
@@ -74,6 +83,7 @@ def leave_a_core() -> None:
 async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
     """Hadir with everything on, and new stores: tokens, logins, limits, metrics."""
     async with _stores(postgres=True) as (folder, postgres_url, valkey_url):
+        postgres_log = folder / "postgres" / "server.log"
         port = free_port(2)
         environment = {
             "DATABASE_URL": postgres_url,
@@ -85,12 +95,63 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
             "LOG_LEVEL": "warning",
             "CONNECT_RATE_PER_SECOND": "10000",
             "DRAIN_SECONDS": "0",
+            "BEACON_CACHE_SECONDS": "10",
             **settings,
         }
-        tokens = _write(folder, await accounts(postgres_url, load(environment), mitras))
+        config = load(environment)
+        tokens = _write(folder, await accounts(postgres_url, config, mitras))
+        bearer = {"authorization": f"Bearer {await _operator(postgres_url, config)}"}
         async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
             await _ready(port, "/ready")
-            yield Server(process, port, valkey_url, tokens, postgres_url)
+            inner = f"http://127.0.0.1:{port + 1}"
+            yield Server(
+                process, port, valkey_url, tokens, postgres_url, True, inner, bearer, environment, postgres_log
+            )
+
+
+@asynccontextmanager
+async def another(server: Server) -> AsyncIterator[Server]:
+    """A second instance beside it, on the same stores."""
+    port = free_port(2)
+    environment = {
+        **server.environment,
+        "PORT": str(port),
+        "INTERNAL_PORT": str(port + 1),
+        "CONNECT_RATE_PER_SECOND": "2000",
+    }
+    async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
+        await _ready(port, "/ready")
+        yield replace(server, process=process, port=port, inner=f"http://127.0.0.1:{port + 1}")
+
+
+@dataclass(slots=True)
+class Statements:
+    """How many Postgres was asked to execute, by its own log."""
+
+    count: int = 0
+
+
+@asynccontextmanager
+async def statements_of(server: Server) -> AsyncIterator[Statements]:
+    """Has Postgres log every statement meanwhile."""
+    found = Statements()
+    connection = await asyncpg.connect(server.database_url)
+    try:
+        await _logged(connection, "all")
+        start = server.postgres_log.stat().st_size
+        yield found
+        await _logged(connection, "none")
+        with server.postgres_log.open("rb") as log:
+            log.seek(start)
+            found.count = len(re.findall(rb"LOG:  (?:execute|statement)", log.read()))
+    finally:
+        await connection.close()
+
+
+async def _logged(connection: asyncpg.Connection, what: str) -> None:
+    await connection.execute(f"ALTER SYSTEM SET log_statement = '{what}'")
+    await connection.execute("SELECT pg_reload_conf()")
+    await asyncio.sleep(1)  # each server process reads it between two statements
 
 
 @asynccontextmanager
@@ -103,7 +164,7 @@ async def peer(which: Peer, mitras: int) -> AsyncIterator[Server]:
         tokens = _write(folder, [mint(config, "mitra", each, each, TOKEN_S) for each in ids])
         async with _running((*which.command, str(port), valkey_url, secret), {}) as process:
             await _ready(port, "/")
-            yield Server(process, port, valkey_url, tokens, "")
+            yield Server(process, port, valkey_url, tokens, records=which.records)
 
 
 @asynccontextmanager
@@ -135,6 +196,14 @@ async def _running(command: Sequence[str], environment: Mapping[str, str]) -> As
             except TimeoutError:
                 process.kill()
         await process.wait()
+
+
+async def _operator(database_url: str, config: Config) -> str:
+    connection = await asyncpg.connect(database_url)
+    who = str(uuid.uuid4())
+    session = await create_account(connection, "operator", who)
+    await connection.close()
+    return mint(config, "operator", who, session, TOKEN_S)
 
 
 async def _ready(port: int, path: str) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
 BUSY_S = 0.02
+PACE_PER_ITEM_S, PACE_MAX_S = 0.005, 0.2
+"""How long a paced flush keeps the next one from beginning: the more items it had, the longer, so that a storm costs
+few statements and a lone call waits for nobody. A full flush waits for nothing."""
 HELD_S = 5.0
 """How long an item that is not durable waits for what somebody else holds."""
 Item = TypeVar("Item")
@@ -53,11 +57,15 @@ class Batcher(Generic[Item, Result]):
         *,
         flush_max: int,
         queue_max: int,
+        paced: bool = False,
     ) -> None:
         self._name = name
         self._flush = flush
         self._flush_max = flush_max
         self._queue_max = queue_max
+        self._paced = paced
+        self._not_before = 0.0
+        self._full = asyncio.Event()
         self._waiting: deque[_Entry[Item, Result]] = deque()
         self._in_flight: list[_Entry[Item, Result]] = []
         self._wake = asyncio.Event()
@@ -92,6 +100,8 @@ class Batcher(Generic[Item, Result]):
         self._waiting.append(_Entry(item, key, durable, future, time.monotonic()))
         self._idle.clear()
         self._wake.set()
+        if len(self._waiting) >= self._flush_max:
+            self._full.set()
         return future
 
     async def join(self) -> None:
@@ -101,13 +111,25 @@ class Batcher(Generic[Item, Result]):
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
+            await self._keep_pace()
             self._in_flight = self._take()
             if not self._in_flight:
                 self._wake.clear()
                 self._idle.set()
                 continue
+            if self._paced:
+                self._not_before = time.monotonic() + min(PACE_MAX_S, PACE_PER_ITEM_S * len(self._in_flight))
             await self._settle(self._in_flight)
             self._in_flight = []
+
+    async def _keep_pace(self) -> None:
+        """Waits while more may come, unless there is enough for a flush."""
+        self._full.clear()
+        left = self._not_before - time.monotonic()
+        if left > 0 and 0 < len(self._waiting) < self._flush_max:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._full.wait()
 
     def _take(self) -> list[_Entry[Item, Result]]:
         """The next flush: at most one entry a key, later ones of a key stay in their order."""

@@ -51,7 +51,7 @@ class Transitions:
         self._mirror = mirror
         self._rules = rules
         self._batcher: Batcher[Request, Result] = Batcher(
-            "transitions", self._flush, flush_max=FLUSH_MAX, queue_max=QUEUE_MAX
+            "transitions", self._flush, flush_max=FLUSH_MAX, queue_max=QUEUE_MAX, paced=True
         )
         self.on_rows: list[Callable[[Sequence[Row]], None]] = []
 

@@ -32,9 +32,9 @@ class Sink:
 
 
 @asynccontextmanager
-async def batching(**limits: int) -> AsyncIterator[tuple[Sink, Batcher[str, str]]]:
+async def batching(*, paced: bool = False, **limits: int) -> AsyncIterator[tuple[Sink, Batcher[str, str]]]:
     sink = Sink()
-    async with Batcher("test", sink, **({"flush_max": 100, "queue_max": 1000} | limits)) as batcher:
+    async with Batcher("test", sink, paced=paced, **({"flush_max": 100, "queue_max": 1000} | limits)) as batcher:
         yield sink, batcher
 
 
@@ -47,6 +47,16 @@ async def test_a_lone_call_waits_for_nobody_and_what_arrives_meanwhile_rides_the
         sink.gate.set()
         assert [await future for future in (first, *others)] == ["A", "B", "C", "D"]
         assert sink.flushes == [["a"], ["b", "c", "d"]]
+
+
+async def test_after_many_at_once_the_next_ones_are_collected() -> None:
+    async with batching(paced=True, flush_max=40) as (sink, batcher):
+        await asyncio.gather(*(batcher.submit(f"{n}", key=n) for n in range(40)))
+        first = batcher.submit("a", key="a")
+        for _ in range(10):
+            await asyncio.sleep(0)  # it could begin now, and waits
+        await asyncio.gather(first, batcher.submit("b", key="b"))
+        assert [len(items) for items in sink.flushes] == [40, 2]
 
 
 async def test_at_most_one_item_a_key_a_flush_and_later_ones_in_their_order() -> None:
