@@ -11,6 +11,7 @@ from importlib import resources
 from types import TracebackType
 from typing import Any, Self
 
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -58,6 +59,13 @@ def script(name: str) -> tuple[str, str]:
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+class Packing:
+    """Of a connection: packs the words of a command in C; the client's own way takes seven times as long for each."""
+
+    def pack_command(self, *words: Any) -> list[bytes]:
+        return [pack_command(words)]
+
+
 def connect(url: str, *, connections: int) -> Redis:
     """A client that neither retries nor waits by itself: both are the link's business."""
     pool = BlockingConnectionPool.from_url(
@@ -71,6 +79,7 @@ def connect(url: str, *, connections: int) -> Redis:
         protocol=2,
         decode_responses=True,
     )
+    pool.connection_class = type("Connection", (Packing, pool.connection_class), {})  # it depends on the address
     return Redis.from_pool(pool)
 
 
