@@ -140,22 +140,23 @@ class Mirror:
         self, reading: Reading, rows: Sequence[Row], beats: Collection[str], token: str
     ) -> list[str] | None:
         names = self._keys
-        keys = [*names.sets_of_ids, names.seed_lease]
-        args: list[Any] = [self._stale_ms, token]
-        for row in rows:
-            keys += (names.capacity(row.mitra_id), names.heartbeat(row.mitra_id))
-            args += (
-                row.mitra_id,
-                row.version,
-                int(row.is_active),
-                row.state.value,
-                row.open_sessions,
-                row.max_sessions,
-                int(row.last_session_at.timestamp()) if row.last_session_at else 0,
-                owner_of(row),
-                round((reading.age_s(row) if row.mitra_id in beats else self._unheard_age_s(reading, row)) * 1000),
-                int(row.mitra_id in beats),
-            )
+        ids = [row.mitra_id for row in rows]
+        keys = [*names.sets_of_ids, names.seed_lease, *map(names.capacity, ids), *map(names.heartbeat, ids)]
+        ages_s = [reading.age_s(row) if row.mitra_id in beats else self._unheard_age_s(reading, row) for row in rows]
+        args = [
+            self._stale_ms,
+            token,
+            *ids,
+            *[row.version for row in rows],
+            *[int(row.is_active) for row in rows],
+            *[row.state.value for row in rows],
+            *[row.open_sessions for row in rows],
+            *[row.max_sessions for row in rows],
+            *[int(row.last_session_at.timestamp()) if row.last_session_at else 0 for row in rows],
+            *map(owner_of, rows),
+            *[round(age_s * 1000) for age_s in ages_s],
+            *[int(mitra_id in beats) for mitra_id in ids],
+        ]
         answer = await self._valkey.run("apply", keys, args)
         if answer is None:
             return None

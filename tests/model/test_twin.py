@@ -65,13 +65,20 @@ class Both:
     async def apply(self) -> None:
         dice, names = self.dice, self.keys
         mitras = dice.sample(MITRAS, dice.randint(0, 4))
-        keys = [*names.sets_of_ids, names.seed_lease]
-        args: list[Any] = [STALE, dice.choice(["", "", "t1", "t2"])]
-        for mitra in mitras:
-            keys += (names.capacity(mitra), names.heartbeat(mitra))
-            args += (mitra, dice.randint(1, 30), dice.randint(0, 1), dice.choice(["online", "suspect", "offline"]))
-            args += (dice.randint(0, 2), dice.randint(1, 2), dice.choice([0, 1_700_000_000]), self._owner())
-            args += (dice.randrange(2 * STALE), dice.randint(0, 1))
+        keys = [*names.sets_of_ids, names.seed_lease, *map(names.capacity, mitras), *map(names.heartbeat, mitras)]
+        columns: list[list[Any]] = [
+            mitras,
+            [dice.randint(1, 30) for _ in mitras],
+            [dice.randint(0, 1) for _ in mitras],
+            [dice.choice(["online", "suspect", "offline"]) for _ in mitras],
+            [dice.randint(0, 2) for _ in mitras],
+            [dice.randint(1, 2) for _ in mitras],
+            [dice.choice([0, 1_700_000_000]) for _ in mitras],
+            [self._owner() for _ in mitras],
+            [dice.randrange(2 * STALE) for _ in mitras],
+            [dice.randint(0, 1) for _ in mitras],
+        ]
+        args = [STALE, dice.choice(["", "", "t1", "t2"]), *(each for column in columns for each in column)]
         await self.run("apply", keys, args)
 
     async def beat(self) -> None:

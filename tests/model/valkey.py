@@ -27,7 +27,6 @@ SCRIPTS = (
     "wipe",
 )
 BY_SHA = {script(name)[1]: name for name in SCRIPTS}
-APPLY_FIELDS = 10
 
 
 def iso(ms: int) -> str:
@@ -149,9 +148,10 @@ class Database:
         if token != "" and self.get(now, keys[7]) != token:
             return None
         drifted, newer = 0, []
-        for n in range((len(args) - 2) // APPLY_FIELDS):
-            mitra, version, active, state, opened, most, last_session, owner, age, beat = args[2 + n * 10 : 12 + n * 10]
-            capacity, string = keys[8 + n * 2], keys[9 + n * 2]
+        count = (len(keys) - 8) // 2
+        for n in range(count):
+            mitra, version, active, state, opened, most, last_session, owner, age, beat = args[2 + n :: count]
+            capacity, string = keys[8 + n], keys[8 + count + n]
             held = versions.get(mitra)
             if held is not None and int(held) > version:
                 newer.append(mitra)
