@@ -136,6 +136,15 @@ class Connection(Party):
 
     def _know(self, row: Row) -> None:
         self.row = row
+        if (row.connection_id, row.instance_id, row.sid) == (self.connection_id, self.sockets.instance_id, self.sid):
+            # What they have in common is kept once: there are tens of thousands of them.
+            self.row = replace(
+                row,
+                mitra_id=self.mitra_id,
+                sid=self.sid,
+                connection_id=self.connection_id,
+                instance_id=self.sockets.instance_id,
+            )
         if not row.wants_online:
             self.told.withhold_offers()
 

@@ -149,18 +149,22 @@ async def test_a_half_open_connection_is_told_nothing() -> None:
                 await peer.end()
 
 
+TIMERS_S = 0.01
+"""The loop's timers count whole milliseconds, from a time that it looked up before: each may be early by one or two."""
+
+
 async def test_what_is_delayed_or_throttled_comes_later_and_whole() -> None:
     async with echoing() as (proxy, _), joined(proxy) as peer:
         await peer.echo(b"1")
         proxy.delay(0.2)
         started = time.monotonic()
         assert await peer.echo(b"2") == b"2"
-        assert time.monotonic() - started >= 0.4
+        assert time.monotonic() - started >= 0.4 - TIMERS_S
         proxy.heal()
         proxy.throttle(20_000)
         started = time.monotonic()
         assert await peer.echo(b"3" * 8_000) == b"3" * 8_000
-        assert time.monotonic() - started >= 0.4
+        assert time.monotonic() - started >= 0.4 - TIMERS_S
 
 
 async def test_after_a_failover_connections_go_to_the_other_server() -> None:
