@@ -42,7 +42,8 @@ class Mitra:
 
 
 def main(port: int, valkey_url: str, secret: str) -> None:
-    valkey = redis.Redis.from_url(valkey_url)
+    pool = redis.BlockingConnectionPool.from_url(valkey_url, max_connections=100, timeout=60)
+    valkey = redis.Redis.from_pool(pool)
     mitras: dict[str, Mitra] = {}
 
     async def mitra_socket(socket: WebSocket) -> None:
