@@ -59,6 +59,8 @@ class HttpProtocol(HttpToolsProtocol):
     config: ListenerConfig
     _deadline: asyncio.TimerHandle | None = None
     _in_head = True
+    _begun = False
+    """A request's first bytes came, its last ones did not."""
     _size = 0
     """Bytes of the head, or of what follows it, so far."""
     _seam = b""
@@ -91,7 +93,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _answers_at_once(self, data: bytes) -> bool:
         """Without a parser, a task or the application: between two requests, to a client that reads."""
-        if not self._in_head or self._size or self.pipeline or self.flow.write_paused or self.transport.is_closing():
+        if self._begun or self._size or self.pipeline or self.flow.write_paused or self.transport.is_closing():
             return False
         if self.cycle is not None and not self.cycle.response_complete:
             return False
@@ -107,6 +109,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._begun = True
         self._expect_request()
 
     def on_headers_complete(self) -> None:
@@ -114,7 +117,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._in_head, self._size = True, 0
+        self._in_head, self._begun, self._size = True, False, 0
         self._forget_deadline()
         super().on_message_complete()
 
@@ -193,9 +196,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         if not self.config.hands_over or self._followed or self.transport.is_closing():
             return False
         self.connections.discard(self)
-        wire = Wire(self.transport, peer, self.connections)
+        transport = self.transport
+        wire = Wire(transport, peer, self.connections)
         self.transport = _Gone()  # type: ignore[assignment]
-        peer.start(wire)
+        try:
+            peer.start(wire)
+        except BaseException:
+            transport.abort()
+            raise
         return True
 
     def handle_connect(self, event: Request) -> None:

@@ -31,7 +31,7 @@ BACKLOG = 4096
 BESIDE_SOCKETS = 100
 """Connections that are no sockets, when there are as many sockets as there may be; ours to the stores come beside."""
 GRACEFUL_S = 3
-COLLECT = (100_000, 50, 1_000)
+COLLECT = (100_000, 50, 100)
 """Collector's thresholds. Sockets are many objects and few cycles; with the default ones, connects bring full
 collections, each of which stops an instance of 19,000 sockets for more than half a second."""
 FORCED_EXIT = 1

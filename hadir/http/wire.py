@@ -150,6 +150,7 @@ class Wire(asyncio.Protocol):
         self._stop_timer()
         self._closing = True
         self._peer.ended(None)
+        self._done()
 
     def pause_writing(self) -> None:
         """The peer does not read: it is not read from either, and given up on if that lasts."""
@@ -188,10 +189,11 @@ class Wire(asyncio.Protocol):
             return
         self._closing = True
         parsing = self._held()
-        parsing.conn.send_close(code, code.text)
+        if parsing.conn.state is OPEN:  # else the peer's close frame was read with what we close for
+            parsing.conn.send_close(code, code.text)
         self._flush(parsing)
         self._stop_timer()
-        self._timer = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.close)
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
 
     # frames
 
@@ -220,9 +222,9 @@ class Wire(asyncio.Protocol):
         if parsing.conn.parser_exc is not None:
             self._closing = True
             self._peer.ended(None)
-            self._transport.close()
+            self._end()
         elif parsing.is_idle:
-            self._parsing = None
+            self._done()
 
     def _held(self) -> Parsing:
         if self._parsing is None:
@@ -265,7 +267,7 @@ class Wire(asyncio.Protocol):
             self._closing = True
             self._flush(parsing)
             self._peer.ended(None)
-            self._transport.close()
+            self._end()
             return
         self._peer.text(text)
 
@@ -276,7 +278,20 @@ class Wire(asyncio.Protocol):
             self._closing = True
             received = parsing.conn.close_rcvd
             self._peer.ended(received.code if received is not None else None)
+        self._end()
+
+    def _end(self) -> None:
+        """What was written is still sent, to whoever reads it in time."""
         self._transport.close()
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(CLOSE_S, self._transport.abort)
+
+    def _done(self) -> None:
+        if self._parsing is not None:
+            # Cycles, which nobody would collect for long: the parser with its frame, an error with its traceback.
+            self._parsing.conn.parser.close()
+            self._parsing.conn.parser_exc = None
+            self._parsing = None
 
     def _give_up(self) -> None:
         self._closing = True

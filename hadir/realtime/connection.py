@@ -96,8 +96,9 @@ class Connection(Party):
         self.sockets.beaten(self)
 
     def ended(self, code: int | None) -> None:
-        if not self.gone:
-            super().ended(code)
+        was_gone = self.gone
+        super().ended(code)
+        if not was_gone:
             self.sockets.ended(self, code)
 
     def claimed(self, row: Row) -> None:

@@ -46,8 +46,9 @@ class Customer(Party):
         return super().state() | {"config": self.sockets.app_config.public()}
 
     def ended(self, code: int | None) -> None:
-        if not self.gone:
-            super().ended(code)
+        was_gone = self.gone
+        super().ended(code)
+        if not was_gone:
             self.sockets.registry.remove(self)
 
 

@@ -36,6 +36,19 @@ class Link(Protocol):
     def close(self, code: CloseCode) -> None: ...
 
 
+class _Gone:
+    """The link of a peer that has ended: with its own it would be a cycle, and stay until somebody collects those."""
+
+    busy = False
+
+    def send(self, text: str) -> None: ...
+
+    def close(self, code: CloseCode) -> None: ...
+
+
+GONE = _Gone()
+
+
 @dataclass(frozen=True, slots=True)
 class Login:
     """Who a verified token says is there; `ends_in_s` from now on."""
@@ -94,6 +107,8 @@ class Peer:
 
     def ended(self, code: int | None) -> None:
         """The socket is gone; `code` is the client's close code, None without one. Called at least once."""
+        if self._link is not None:
+            self._link = GONE
         if self.gone:
             return
         self.gone = True

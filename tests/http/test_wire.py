@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
 
 from hadir.http.wire import Wire, past, payload_of
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.messages import MITRA_SENDS, CloseCode
 from hadir.realtime.peer import Login, Peer
+from tests.support import eventually
 
 STREAMS = int(os.environ.get("HADIR_TEST_STREAMS", "2000"))
 BEAT = b'{"type":"ping"}'
@@ -36,11 +39,15 @@ class Line(asyncio.Transport):
         if not self.ended:
             self.written += data
 
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
     def close(self) -> None:
         self.ended = self.ended or "closed"
 
     def abort(self) -> None:
-        self.ended = self.ended or "aborted"
+        self.ended = "aborted"
 
     def is_closing(self) -> bool:
         return bool(self.ended)
@@ -198,6 +205,45 @@ async def test_a_close_of_ours_is_sent_once_and_nothing_after_it() -> None:
     assert (line.ended, peer.heard) == ("closed", [("ended", None)])
     assert line.written.endswith(farewell)
     wire._stop_timer()
+
+
+async def test_a_socket_that_has_ended_is_gone_without_a_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        for last in (b"", Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True), BEAT[:3]):
+            peer = Recorder()
+            wire = Wire(Line(), peer, set())
+            peer.start(wire)
+            wire.data_received(Frame(Opcode.TEXT, b'{"type":"sync"}').serialize(mask=True) + last)
+            wire.connection_lost(None)
+            del peer, wire
+        left = [each for each in gc.get_objects() if isinstance(each, Wire | Recorder | ServerProtocol)]
+        assert left == []
+    finally:
+        gc.enable()
+
+
+async def test_who_does_not_read_our_close_frame_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hadir.http.wire.CLOSE_S", 0.01)
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    wire.pause_writing()
+    peer.close(CloseCode.SUPERSEDED)
+    await eventually(lambda: line.ended == "aborted")
+    wire.connection_lost(None)
+
+
+@pytest.mark.parametrize("end", [Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True), b"\xff\xff"])
+async def test_a_close_of_ours_for_what_came_with_the_peers_own_end_is_one_end(end: bytes) -> None:
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    wire.data_received(b"".join(Frame(Opcode.TEXT, b"x").serialize(mask=True) for _ in range(10)) + end)
+    assert peer.gone
+    assert line.ended == "closed"
+    wire.connection_lost(None)
 
 
 @pytest.mark.parametrize("beat", [BEAT, b'{"type":"ping","id":"7"}'])
