@@ -137,13 +137,15 @@ async def quick() -> int:
 
 
 async def full(asked: argparse.Namespace) -> int:
-    names = [name for name in (HADIR, PLAIN_PATH, *(peer.name for peer in PEERS)) if asked.only in (None, name)]
+    names = [
+        name for name in (HADIR, PLAIN_PATH, *(peer.name for peer in PEERS)) if not asked.only or name in asked.only
+    ]
     missing = [f"{peer.name}: {why}" for peer in PEERS if peer.name in names and (why := peer.missing())]
     if missing:
         print(*missing, sep="\n", file=sys.stderr)
         return 1
     runs = await measured(names, FULL, asked.repeat)
-    alone = await measured_alone(min(3, asked.repeat)) if asked.only is None else {}
+    alone = await measured_alone(min(3, asked.repeat)) if HADIR in names else {}
     if asked.json:
         asked.json.write_text(json.dumps({"made": made(), "servers": runs, "alone": alone}, indent=1))
     tables = [table(runs, SOCKETS), table(runs, BEACON)]
@@ -169,7 +171,9 @@ def main() -> int:
     )
     parser.add_argument("--quick", action="store_true", help="the short form")
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only", metavar="SERVER", help="one server, by its name in the table")
+    parser.add_argument(
+        "--only", metavar="SERVER", action="append", help="a server by its name in the table; may be repeated"
+    )
     parser.add_argument("--json", type=Path, help="where to write every figure of every repeat")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md and its picture")
     asked = parser.parse_args()
