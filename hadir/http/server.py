@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -31,9 +30,6 @@ BACKLOG = 4096
 BESIDE_SOCKETS = 100
 """Connections that are no sockets, when there are as many sockets as there may be; ours to the stores come beside."""
 GRACEFUL_S = 3
-COLLECT = (100_000, 50, 100)
-"""Collector's thresholds. Sockets are many objects and few cycles; with the default ones, connects bring full
-collections, each of which stops an instance of 19,000 sockets for more than half a second."""
 FORCED_EXIT = 1
 
 
@@ -57,7 +53,6 @@ class Instance:
 async def serve(config: Config) -> int:
     """Runs until SIGTERM or SIGINT, drains, and answers the exit code. A second signal exits at once."""
     raise_descriptor_limit()
-    gc.set_threshold(*COLLECT)
     stop = asyncio.Event()
 
     def asked() -> None:
