@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,13 @@ class Wire:
     def send(self, text: str) -> None:
         if text.startswith('{"type":"hello"'):
             self._answer(self.app.greeted, self)
+            for offer in json.loads(text)["state"]["offers"]:
+                self._answer(self.app.offered, offer["pairing_id"])
+        elif text.startswith('{"type":"offer"'):
+            self._answer(self.app.offered, json.loads(text)["pairing_id"])
+        elif text.startswith('{"type":"offer.result"'):
+            heard = json.loads(text)
+            self._answer(self.app.answered, heard["pairing_id"], heard["result"])
         elif text.startswith('{"type":"reconnect"'):
             self._answer(self.app.asked_to_move, self)
 
@@ -291,6 +299,43 @@ class App:
         if self.asks is not None and row and row.wants_online != self.wants and self.world.now > self.toggled_at + 5.0:
             self._say_status(wire)  # it was not stored, and the app was told so
         self.world.after(self.world.config.heartbeat_interval_s, self._beat, wire)
+
+    # offers
+
+    def offered(self, pairing_id: str) -> None:
+        """Its mitra thinks, perhaps too long; takes it, perhaps twice; or does not want it."""
+        dice = self.world.dice
+        if dice.random() < 0.2:
+            self.world.after(dice.uniform(0, 3), self._answer_offer, pairing_id, "decline")
+            return
+        for _ in range(1 + (dice.random() < 0.3)):
+            self.world.after(dice.choice((0.5, 5.0, 25.0)) * dice.random(), self.accept, pairing_id)
+
+    def accept(self, pairing_id: str) -> None:
+        """Over its socket, or by a request to any instance, or both at once: also when it is gone, or suspect."""
+        way = self.world.dice.random()
+        if way < 0.8:
+            self._answer_offer(pairing_id, "accept")
+        if way > 0.6 and (host := self.world.some_host(self)) is not None:
+            host.spawn(self.world.moment(), self._accept, host, pairing_id)
+
+    def _answer_offer(self, pairing_id: str, what: str) -> None:
+        if self.wire is not None and not self.wire.over:
+            self.wire.say(f'{{"type":"offer.{what}","pairing_id":"{pairing_id}"}}')
+
+    async def _accept(self, host: Host, pairing_id: str) -> None:
+        if host.node is None or host.node.state != "ready":
+            return
+        try:
+            accepted = await host.node.market.pairings.accept(pairing_id, self.mitra_id)
+        except HadirError:
+            self.world.after(2.0, self.accept, pairing_id)
+        else:
+            self.world.after(0.0, self.answered, pairing_id, str(accepted.result))
+
+    def answered(self, pairing_id: str, result: str) -> None:
+        self.note("answered", pairing_id, result)
+        self.world.checks.told(pairing_id, self.mitra_id, result)
 
     # over HTTP
 

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING
 
 from hadir.realtime.liveness import DEAD_S
 from hadir.realtime.mirror import Held, _held
+from hadir.realtime.pairing import LATE_S
 from hadir.realtime.presence import LONG_GRACE_REASONS, Row, State, expiry_is_held
 from hadir.realtime.verify import differences
 from tests.model.postgres import EPOCH
 
 if TYPE_CHECKING:
     from tests.model.app import App
+    from tests.model.market import Search
     from tests.model.world import Host, World
 
 SURE_S = 10.0
 """A mitra that has been well for so long has nothing under way any more."""
 SLACK_S = 4.0
 """What R13 allows beyond its bounds (2 s), a second for the look itself, and the time that writes take."""
+DUE_S = 5.0
+"""What timers may be late, with all that their work takes."""
 WANTED = frozenset({"status", "http", "operator", "deactivated", "revoked"})
 """Reasons for which a mitra is offline although its app is there."""
 
@@ -54,6 +58,10 @@ class Checks:
         self.flaps = 0
         """Mitras that were suspected although they were well: allowed, and to be rare."""
         self.ghosts_seen = 0
+        self.won = 0
+        """Pairings that somebody won."""
+        self._winners: dict[str, str] = {}
+        self._told: dict[tuple[str, str], str] = {}
         self._versions: dict[str, int] = {}
         self._database: object = None
 
@@ -90,6 +98,8 @@ class Checks:
         world.note("commit", row.mitra_id, row.version, row.state, row.reason)
         if row.version < before.version:
             self.fail("versions only grow", f"{row.mitra_id} from {before.version} to {row.version}")
+        if row.open_sessions > row.max_sessions:
+            self.fail("nobody has more sessions than may be (R7)", f"{short(row)} has {row.open_sessions}")
         app = world.apps[row.mitra_id]
         if before.is_online and not row.is_online and row.reason not in WANTED and self.is_sure(app):
             self.fail("no false offline (R4, R5, R15)", f"{short(row)} was {before.state} as {before.reason}")
@@ -122,6 +132,29 @@ class Checks:
                 if before.connection_id in held and self.world.now - host.fine_since > SURE_S:
                     self.fail("fencing (R3)", f"{short(before)} lost its owner, which is there, by {row.reason}")
 
+    # with every decision, and with every answer
+
+    def decided(self, search: Search) -> None:
+        if self.over:
+            return
+        self.world.note("decided", search.id, search.status, search.mitra_id)
+        if search.id in self._winners:
+            self.fail("a pairing is won once (R7)", f"{search.id} by {self._winners[search.id]}, then {search.status}")
+        if search.status == "accepted":
+            self.won += 1
+            self._winners[search.id] = str(search.mitra_id)
+
+    def told(self, pairing_id: str, mitra_id: str, result: str) -> None:
+        """`busy` decides nothing. What was told once stays so, and is what Postgres has."""
+        if self.over or result == "busy":
+            return
+        before = self._told.setdefault((pairing_id, mitra_id), result)
+        if before != result:
+            self.fail("nobody is told two outcomes (R7)", f"{mitra_id} of {pairing_id}: {before}, then {result}")
+        if (result == "won") != (self._winners.get(pairing_id) == mitra_id):
+            winner = self._winners.get(pairing_id)
+            self.fail("who is told that it won, has (R7)", f"{mitra_id} of {pairing_id}: {result}; won by {winner}")
+
     # every second
 
     def look(self) -> None:
@@ -129,6 +162,7 @@ class Checks:
             return
         self._look_at_hosts()
         self._look_at_rows()
+        self._look_at_the_market()
         self._look_at_the_mirror()
 
     def _look_at_hosts(self) -> None:
@@ -207,6 +241,18 @@ class Checks:
                 if world.now > max(app.gone_at, troubled_at) + config.heartbeat_stale_s + extra + SLACK_S:
                     self.fail("no ghosts (R13)", f"{short(row)} is in the pool; its app left by {app.left_by}")
 
+    def _look_at_the_market(self) -> None:
+        """What is due is done, where somebody could."""
+        world, bazaar = self.world, self.world.truth.bazaar
+        possible_at = max(self.troubled_at, self.impossible_at)
+        due = [(search.expires_at + timedelta(seconds=LATE_S), search.id) for search in bazaar.searching.values()]
+        for work in bazaar.open.values():
+            until = work.payment_due_at if work.status == "pending_payment" else work.expires_at
+            due += [(until, work.id)] if until is not None else []
+        for until, name in due:
+            if world.now > max((until - EPOCH) / timedelta(seconds=1), possible_at) + DUE_S:
+                self.fail("what nobody accepts, pays or extends ends in time", f"{name} was due at {until}")
+
     def _look_at_the_mirror(self) -> None:
         world = self.world
         database = world.server.database
@@ -251,7 +297,21 @@ class Checks:
 
     def quiet(self) -> list[str]:
         """What differs from what the apps are, from Postgres to the mirror's counts; nothing may."""
-        return [*self._rows_differ(), *self._mirror_differs()]
+        return [*self._rows_differ(), *self._market_differs(), *self._mirror_differs()]
+
+    def _market_differs(self) -> Iterator[str]:
+        bazaar = self.world.truth.bazaar
+        for name in bazaar.searching:
+            yield f"{name} is still searched for"
+        for mitra_id, offers in bazaar.offered.items():
+            if offers:
+                yield f"{mitra_id} has open offers of {[*offers]}"
+        for row in self.world.truth.rows.values():
+            if row.open_sessions != len(bazaar.of_mitra(row.mitra_id)):
+                yield f"{short(row)} counts {row.open_sessions} sessions"
+        sessions = [each.session_id for each in bazaar.searches.values() if each.status == "accepted" and not each.reroute]
+        if len(sessions) != len(set(sessions)) or not bazaar.works.keys() >= set(sessions):
+            yield "two pairings share a session, or one has none"
 
     def _rows_differ(self) -> Iterator[str]:
         for mitra_id, app in self.world.apps.items():

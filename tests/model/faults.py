@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.model.app import App
+    from tests.model.customer import Customer
+    from tests.model.market import Work
     from tests.model.server import Line
     from tests.model.world import Host, World
 
@@ -239,20 +241,52 @@ def toggle(world: World, who: int, for_s: float) -> None:
 
 @deed
 def work(world: World, who: int, for_s: float) -> None:
-    """A session begins, and ends."""
-    mitra_id = _app(world, who).mitra_id
-    if world.truth.rows[mitra_id].has_capacity and _session(world, mitra_id, +1):
-        world.after(for_s, _end_session, world, mitra_id)
+    """Another program begins a session, and ends it."""
+    mitra_id, customer = _app(world, who).mitra_id, _customer(world, who)
+    if world.truth.rows[mitra_id].has_capacity and (begun := world.truth.begin_work(customer.id, mitra_id)):
+        world.after(for_s, _end_work, world, begun)
 
 
-def _end_session(world: World, mitra_id: str) -> None:
-    if not _session(world, mitra_id, -1):
-        world.after(0.5, _end_session, world, mitra_id)
+def _end_work(world: World, begun: Work) -> None:
+    if begun.is_open and not world.truth.write_work(begun, status="ended"):
+        world.after(0.5, _end_work, world, begun)
 
 
-def _session(world: World, mitra_id: str, step: int) -> bool:
-    row = world.truth.rows[mitra_id]
-    return world.truth.write(mitra_id, open_sessions=row.open_sessions + step, last_session_at=world.truth.now)
+def _customer(world: World, who: int) -> Customer:
+    return world.customers[who % len(world.customers)]
+
+
+@deed
+def ask(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).ask()
+
+
+@deed
+def ask_and_pay(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).ask()
+    world.after(for_s, _customer(world, who).pay)
+
+
+@deed
+def cancel(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).cancel()
+
+
+@deed
+def reroute(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).reroute()
+
+
+@deed
+def end_session(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).end()
+
+
+@deed
+def everybody_asks(world: World, who: int, for_s: float) -> None:
+    """At the same moment: more than there are mitras for."""
+    for customer in world.customers:
+        customer.ask()
 
 
 @deed

@@ -17,9 +17,11 @@ from hadir.errors import PostgresUnavailable
 from hadir.realtime.presence import AuthSession, Row
 from hadir.realtime.rows import COLUMNS, STORED
 from tests.model.loop import VirtualLoop
+from tests.model.market import MARKET, Bazaar, Locked, Work, keep
 from tests.model.server import Line
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+LOCK_TIMEOUT_S = 4.0
 Record = dict[str, Any]
 
 
@@ -64,15 +66,21 @@ class Truth:
         self.lease: Lease | None = None
         self.held_since: datetime | None = None
         self.released = False
+        self.bazaar = Bazaar()
         self.suspects: set[str] = set()
         self.online = 0
         self._on_commit = on_commit
         self._locks: dict[str, Transaction] = {}
         self._changes: list[tuple[datetime, str]] = []
+        self._ids = 0
 
     @property
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self.loop.now)
+
+    def new_id(self) -> str:
+        self._ids += 1
+        return f"{self._ids:08x}-0000-4000-8000-0000000000ff"
 
     def ask(self, query: str, args: Sequence[Any], transaction: Transaction) -> list[Record]:
         """One statement inside a transaction."""
@@ -109,6 +117,25 @@ class Truth:
         self.commit(transaction)
         return True
 
+    def begin_work(self, customer_id: str, mitra_id: str) -> Work | None:
+        """Another program's session; None where somebody holds its mitra's row."""
+        work = Work(self.new_id(), customer_id, mitra_id, self.now, self.now, version=0)
+        return work if self.write_work(work, status="active") else None
+
+    def pay(self, work: Work, seconds: float) -> None:
+        if work.status == "pending_payment":
+            self.write_work(work, status="active", expires_at=self.now + timedelta(seconds=seconds))
+
+    def write_work(self, work: Work, **fields: Any) -> bool:
+        """Another program's write; it gives up on a mitra that somebody holds."""
+        if work.mitra_id in self._locks:
+            return False
+        transaction = Transaction()
+        self._lock(transaction, work.mitra_id)
+        keep(self, transaction, work, **fields)
+        self.commit(transaction)
+        return True
+
     def _store(self, before: Row, row: Row) -> None:
         self.rows[row.mitra_id] = row
         if row.version != before.version:
@@ -119,6 +146,11 @@ class Truth:
             for sid, login in self.logins.items():
                 if login.subject_id == row.mitra_id and login.revoked_at is None:
                     self.logins[sid] = replace(login, revoked_at=self.now)
+            self.bazaar.deactivated(row.mitra_id)
+        if row.open_sessions > 0 and before.is_online != row.is_online:
+            for work in self.bazaar.of_mitra(row.mitra_id):
+                work.version += 1
+                self.bazaar.touch("sessions", work, self.now)
         self._on_commit(before, row)
 
     def _lock(self, transaction: Transaction, mitra_id: str) -> bool:
@@ -383,17 +415,10 @@ def nothing(truth: Truth, _: Transaction, *args: Any) -> Any:
     return []
 
 
-for unused in (
-    "config_all",
-    "customers_of",
-    "log_months",
-    "offers_for",
-    "pairings_changed",
-    "pairings_offered",
-    "sessions_changed",
-    "sessions_for",
-):
+for unused in ("config_all", "log_months"):
     QUERIES[sql(unused)] = nothing
+for decides in MARKET:
+    QUERIES[sql(decides.__name__)] = decides
 
 
 class Pool:
@@ -485,7 +510,7 @@ class Pool:
             if not alone:
                 await self._trip()
             self.truth.commit(transaction)
-            if not alone and self.unknown and self.dice.random() < self.unknown:
+            if self.unknown and self.dice.random() < self.unknown:
                 raise PostgresUnavailable("The connection was lost in COMMIT.")
         finally:
             self.truth.rollback(transaction)
@@ -503,5 +528,11 @@ class _Connection:
         self._transaction = transaction
 
     async def fetch(self, query: str, *args: Any) -> list[Record]:
-        await self._pool._trip()
-        return self._pool.truth.ask(query, args, self._transaction)
+        asked_at = self._pool.truth.loop.now
+        while True:
+            await self._pool._trip()
+            try:
+                return self._pool.truth.ask(query, args, self._transaction)
+            except Locked:
+                if self._pool.truth.loop.now - asked_at > LOCK_TIMEOUT_S:
+                    raise PostgresUnavailable("Somebody keeps a lock.") from None

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import secrets
 import time
+import uuid
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
 from datetime import timedelta
@@ -19,16 +20,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from hadir.config import Config, load
-from hadir.realtime import bus, node, valkey
+from hadir.realtime import bus, node, timers, valkey
 from hadir.realtime.market import Market
 from hadir.realtime.node import Node
 from hadir.realtime.presence import AuthSession, Row
 from hadir.realtime.rows import COLUMNS
 from tests.model.app import App
 from tests.model.checks import Checks
+from tests.model.customer import Customer
 from tests.model.loop import PROCESS, Process, VirtualLoop
 from tests.model.postgres import EPOCH, Pool, Truth
 from tests.model.server import Client, Line, Server
+
+MITRAS_MAX = 100
+"""Of more than these no more customers come."""
 
 BRISK = {
     "MITRA_HEARTBEAT_INTERVAL_SECONDS": "5",
@@ -41,16 +46,25 @@ BRISK = {
     "HEARTBEAT_FLUSH_MILLISECONDS": "500",
     "SOCKET_MAX_AGE_SECONDS": "300",
     "DRAIN_SECONDS": "4",
+    "PAIRING_TIMEOUT_SECONDS": "12",
+    "PAIRING_WAVE_SIZE": "3",
+    "PAIRING_WAVE_SECONDS": "3",
+    "PAYMENT_TIMEOUT_SECONDS": "15",
+    "SESSION_SECONDS": "20",
 }
 """Short durations, so that more happens in as many steps."""
 
 
+LOOK_S = 1.0
+"""How often timers look here: they are one part among many, and steps are counted."""
+
+
 class ModelMarket(Market):
-    """Without the timers of pairings and sessions, of which there are none here."""
+    """Without the timer of payments: what the provider says is another program's write here."""
 
     @property
     def runs(self) -> Any:
-        return [self.bell.run]
+        return [self.bell.run, self._waves.run, self._expiries.run, self._ends.run]
 
 
 class ModelNode(Node):
@@ -143,9 +157,11 @@ class World:
         self.server = Server(self.loop, self.dice)
         self.checks = Checks(self)
         self.truth = Truth(self.loop, self.checks.committed)
+        self.truth.bazaar.on_decided = self.checks.decided
         self.hosts: list[Host] = []
         self.dead: list[Host] = []
         self.apps: dict[str, App] = {}
+        self.customers: list[Customer] = []
         self.trace = hashlib.sha256()
         self.crashes: list[str] = []
         self.watch = ""
@@ -158,6 +174,8 @@ class World:
             (time, "monotonic", self.loop.time),
             (secrets, "token_hex", lambda size=8: f"{self.dice.getrandbits(8 * size):0{2 * size}x}"),
             (secrets, "randbelow", self.dice.randrange),
+            (uuid, "uuid4", lambda: uuid.UUID(int=self.dice.getrandbits(128))),
+            (timers, "LOOK_S", LOOK_S),
             (node, "Postgres", lambda *_, **__: self._here().pool),
             (node, "Market", ModelMarket),
             (valkey, "connect", lambda *_, **__: self._here().client()),
@@ -183,6 +201,7 @@ class World:
         instances, mitras, http = self._size
         for n in range(mitras):
             self._make_mitra(n, n < http * mitras)
+        self.customers = [Customer(self, n) for n in range(max(3, min(mitras, MITRAS_MAX) // 4))]
         for n in range(instances):
             self.start_instance(f"i{n}")
         self.every(1.0, self.checks.look)
@@ -216,7 +235,7 @@ class World:
     def _make_mitra(self, n: int, over_http: bool) -> None:
         mitra_id = f"{n:08x}-0000-4000-8000-000000000000"
         nothing: dict[str, Any] = dict.fromkeys(COLUMNS)
-        fields = {"is_active": True, "wants_online": True, "is_online": False, "open_sessions": 0, "max_sessions": 1}
+        fields = {"is_active": True, "wants_online": True, "is_online": False, "open_sessions": 0, "max_sessions": 1 + n % 2}
         more = {"mitra_id": mitra_id, "version": n + 1, "changed_at": EPOCH, "reason": "created"}
         self.truth.insert(Row(**nothing | fields | more))
         app = self.apps[mitra_id] = App(self, mitra_id, self._login(mitra_id), over_http=over_http)
@@ -272,7 +291,7 @@ class World:
 
     # what apps see
 
-    def some_host(self, app: App) -> Host | None:
+    def some_host(self, app: object) -> Host | None:
         up = [host for host in self.hosts if host.takes_sockets]
         return self.dice.choice(up) if up else None
 
