@@ -169,7 +169,7 @@ class Feed:
     async def _read_work(self, role: str) -> None:
         """Has the sockets of those named hear what their work is now."""
         ids, self._work_of[role] = self._work_of[role], set()
-        parties: list[Party] = [party for each in ids for party in self._parties[role].of(each)]
+        parties: list[Party] = [party for each in sorted(ids) for party in self._parties[role].of(each)]
         try:
             asked = [self._work.submit(role, party.told) for party in parties]
             works = await asyncio.gather(*asked, return_exceptions=True)
