@@ -22,7 +22,7 @@ SURE_S = 10.0
 """A mitra that has been well for so long has nothing under way any more."""
 SLACK_S = 4.0
 """What R13 allows beyond its bounds (2 s), a second for the look itself, and the time that writes take."""
-DUE_S = 5.0
+DUE_S = 6.0
 """What timers may be late, with all that their work takes."""
 WANTED = frozenset({"status", "http", "operator", "deactivated", "revoked"})
 """Reasons for which a mitra is offline although its app is there."""

@@ -1,4 +1,4 @@
-"""What goes wrong, and what people do: each takes a number that says whom it meets, and how long it lasts."""
+"""What goes wrong, what mitras do, and what customers wish: each takes a number that says whom it meets, and how long it lasts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 Fault = Callable[["World", int, float], None]
 FAULTS: dict[str, Fault] = {}
 DEEDS: dict[str, Fault] = {}
+WISHES: dict[str, Fault] = {}
 
 
 def fault(function: Fault) -> Fault:
@@ -25,6 +26,11 @@ def fault(function: Fault) -> Fault:
 
 def deed(function: Fault) -> Fault:
     DEEDS[function.__name__] = function
+    return function
+
+
+def wish(function: Fault) -> Fault:
+    WISHES[function.__name__] = function
     return function
 
 
@@ -211,7 +217,7 @@ def _unwell(world: World) -> None:
         host.fine_since = None
 
 
-# people
+# mitras
 
 
 @deed
@@ -257,39 +263,6 @@ def _customer(world: World, who: int) -> Customer:
 
 
 @deed
-def ask(world: World, who: int, for_s: float) -> None:
-    _customer(world, who).ask()
-
-
-@deed
-def ask_and_pay(world: World, who: int, for_s: float) -> None:
-    _customer(world, who).ask()
-    world.after(for_s, _customer(world, who).pay)
-
-
-@deed
-def cancel(world: World, who: int, for_s: float) -> None:
-    _customer(world, who).cancel()
-
-
-@deed
-def reroute(world: World, who: int, for_s: float) -> None:
-    _customer(world, who).reroute()
-
-
-@deed
-def end_session(world: World, who: int, for_s: float) -> None:
-    _customer(world, who).end()
-
-
-@deed
-def everybody_asks(world: World, who: int, for_s: float) -> None:
-    """At the same moment: more than there are mitras for."""
-    for customer in world.customers:
-        customer.ask()
-
-
-@deed
 def deactivate(world: World, who: int, for_s: float) -> None:
     app = _app(world, who)
     world.truth.write(app.mitra_id, is_active=False, is_online=False, suspect_since=None, reason="deactivated")
@@ -302,6 +275,42 @@ def crowd_leaves(world: World, who: int, for_s: float) -> None:
     for app in world.apps.values():
         if dice.random() < 0.5:
             _leave(world, app, "hole" if dice.random() < 0.5 else "reset", for_s * dice.random())
+
+
+# customers
+
+
+@wish
+def ask(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).ask()
+
+
+@wish
+def ask_and_pay(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).ask()
+    world.after(for_s, _customer(world, who).pay)
+
+
+@wish
+def cancel(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).cancel()
+
+
+@wish
+def reroute(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).reroute()
+
+
+@wish
+def end_session(world: World, who: int, for_s: float) -> None:
+    _customer(world, who).end()
+
+
+@wish
+def everybody_asks(world: World, who: int, for_s: float) -> None:
+    """At the same moment: more than there are mitras for."""
+    for customer in world.customers:
+        customer.ask()
 
 
 def heal(world: World) -> None:

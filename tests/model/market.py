@@ -497,8 +497,11 @@ def available_pool(truth: Truth, _: Transaction, fresh_s: float, limit: int) -> 
     return [{"mitra_id": mitra_id} for *_, mitra_id in sorted(found)[:limit]]
 
 
-MARKET = (
-    available_pool, customers_of, offers_for, offers_receipts, pairing_accept, pairing_by_id, pairing_cancel,
-    pairing_create, pairing_decline, pairing_reroute, pairing_waves, pairings_changed, pairings_expire, pairings_next,
-    pairings_offered, session_by_id, session_change, sessions_changed, sessions_due, sessions_for,
+DECIDE = (
+    pairing_accept, pairing_cancel, pairing_create, pairing_decline, pairing_reroute, pairing_waves, pairings_expire,
+    session_change, sessions_due,
+)  # fmt: skip
+READ = (
+    available_pool, customers_of, offers_for, offers_receipts, pairing_by_id, pairings_changed, pairings_next,
+    pairings_offered, session_by_id, sessions_changed, sessions_for,
 )  # fmt: skip

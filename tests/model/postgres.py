@@ -17,7 +17,7 @@ from hadir.errors import PostgresUnavailable
 from hadir.realtime.presence import AuthSession, Row
 from hadir.realtime.rows import COLUMNS, STORED
 from tests.model.loop import VirtualLoop
-from tests.model.market import MARKET, Bazaar, Locked, Work, keep
+from tests.model.market import DECIDE, READ, Bazaar, Locked, Work, keep
 from tests.model.server import Line
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -417,8 +417,9 @@ def nothing(truth: Truth, _: Transaction, *args: Any) -> Any:
 
 for unused in ("config_all", "log_months"):
     QUERIES[sql(unused)] = nothing
-for decides in MARKET:
-    QUERIES[sql(decides.__name__)] = decides
+for market in (*DECIDE, *READ):
+    QUERIES[sql(market.__name__)] = market
+DECISIONS = {sql(each.__name__) for each in DECIDE}
 
 
 class Pool:
@@ -486,7 +487,14 @@ class Pool:
 
     async def fetch(self, query: str, *args: Any, timeout: float | None = None) -> list[Record]:
         async with self.transaction(alone=True) as connection:
-            return await connection.fetch(query, *args)
+            found = await connection.fetch(query, *args)
+        if query in DECISIONS:
+            self._may_lose_it()
+        return found
+
+    def _may_lose_it(self) -> None:
+        if self.unknown and self.dice.random() < self.unknown:
+            raise PostgresUnavailable("The connection was lost in COMMIT.")
 
     async def fetchrow(self, query: str, *args: Any, timeout: float | None = None) -> Record | None:
         records = await self.fetch(query, *args)
@@ -510,8 +518,8 @@ class Pool:
             if not alone:
                 await self._trip()
             self.truth.commit(transaction)
-            if self.unknown and self.dice.random() < self.unknown:
-                raise PostgresUnavailable("The connection was lost in COMMIT.")
+            if not alone:
+                self._may_lose_it()
         finally:
             self.truth.rollback(transaction)
             self.open.discard(transaction)

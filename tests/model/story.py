@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from tests.model.faults import DEEDS, FAULTS, heal
+from tests.model.faults import DEEDS, FAULTS, WISHES, Fault, heal
 from tests.model.world import World
 
 SETTLE_S = 120.0
@@ -26,7 +26,7 @@ class Step:
 
 def act(world: World, step: Step) -> None:
     world.note(step)
-    (FAULTS | DEEDS)[step.verb](world, step.who, step.for_s)
+    (FAULTS | DEEDS | WISHES)[step.verb](world, step.who, step.for_s)
 
 
 def tell(world: World, steps: Sequence[Step]) -> None:
@@ -37,15 +37,15 @@ def tell(world: World, steps: Sequence[Step]) -> None:
     settle(world)
 
 
-def storm(world: World, seconds: float, *, faults_s: float = 15.0, deeds_s: float = 0.5) -> None:
-    """Faults every `faults_s` seconds and deeds every `deeds_s`, on the average, with calm stretches between."""
+def storm(world: World, seconds: float, *, faults_s: float = 15.0, deeds_s: float = 0.5, wishes_s: float = 1.0) -> None:
+    """Each comes every so many seconds on the average, faults with calm stretches between."""
     dice = Random(world.dice.getrandbits(64))
     ends = world.now + seconds
 
-    def deed() -> None:
+    def done(among: dict[str, Fault], every_s: float) -> None:
         if world.now < ends:
-            act(world, Step(dice.choice(list(DEEDS)), dice.getrandbits(32), dice.expovariate(1 / 15), 0.0))
-            world.after(dice.expovariate(1 / deeds_s), deed)
+            act(world, Step(dice.choice(list(among)), dice.getrandbits(32), dice.expovariate(1 / 15), 0.0))
+            world.after(dice.expovariate(1 / every_s), done, among, every_s)
 
     def fault() -> None:
         if world.now < ends:
@@ -53,7 +53,8 @@ def storm(world: World, seconds: float, *, faults_s: float = 15.0, deeds_s: floa
             calm = 40.0 if dice.random() < 0.2 else 0.0
             world.after(calm + dice.expovariate(1 / faults_s), fault)
 
-    world.after(0.0, deed)
+    world.after(0.0, done, DEEDS, deeds_s)
+    world.after(0.0, done, WISHES, wishes_s)
     world.after(0.0, fault)
     world.run(seconds)
     settle(world)

@@ -55,7 +55,7 @@ BRISK = {
 """Short durations, so that more happens in as many steps."""
 
 
-LOOK_S = 1.0
+LOOK_S = 2.0
 """How often timers look here: they are one part among many, and steps are counted."""
 
 
