@@ -171,6 +171,7 @@ class Node:
             self.seeder,
             is_leader=lambda: self.liveness.is_leader,
             ready_since=lambda: self.ready_since,
+            leased_since=lambda: self.heartbeats.leased_since,
             changed=self.rows_changed,
         )
         self._wire()

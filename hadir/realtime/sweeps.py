@@ -45,6 +45,7 @@ class Sweeps:
         *,
         is_leader: Callable[[], bool],
         ready_since: Callable[[], float | None],
+        leased_since: Callable[[], float | None],
         changed: Callable[[Sequence[Row]], None],
     ) -> None:
         self._config = config
@@ -54,6 +55,7 @@ class Sweeps:
         self._seeder = seeder
         self._is_leader = is_leader
         self._ready_since = ready_since
+        self._leased_since = leased_since
         self._changed = changed
         self._mirrored_at: float | None = None
         self._clock_offset: float | None = None
@@ -154,7 +156,13 @@ class Sweeps:
         return held
 
     async def find_stale(self) -> int:
-        """Those whose beats stopped, by the mirror's word and the row's; aborts on any doubt about the mirror."""
+        """Those whose beats stopped, by the mirror's word and the row's; aborts on any doubt about the mirror.
+
+        A new seed has the beats that Postgres knows: an instance that cannot reach it has yet to send its own.
+        """
+        since = self._leased_since()
+        if since is None or time.monotonic() - since < self._config.heartbeat_interval_s:
+            return 0
         stale_s, found = self._config.heartbeat_stale_s, 0
         candidates = await self._mirror.beats_by_age(oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, warm=True)
         events = [(mitra_id, Stale(age)) for mitra_id, age in candidates or ()]

@@ -98,7 +98,8 @@ async def test_the_stale_are_found_by_the_sweep_and_only_on_a_warm_mirror(
         await system.valkey.delete(node.keys.instance(node.id))
         assert await node.sweeps.find_stale() == 0, "an instance has not beaten again: nobody is judged"
         await eventually(node.mirror.counts)
-        assert await node.sweeps.find_stale() == 1
+        assert await node.sweeps.find_stale() == 0, "others may have yet to beat into it"
+        await eventually(node.sweeps.find_stale)
         row = await system.row(mitra)
         assert (row["state"], row["reason"]) == ("suspect", "stale")
         assert row["suspect_since"] == row["last_heartbeat_at"] + timedelta(seconds=4)
