@@ -35,6 +35,7 @@ BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
 STORMS = "tests/model/test_model.py::test_nothing_breaks_a_rule_in_storms_of_many_seeds"
+MARKET_TWIN = "tests/model/test_market_twin.py::test_the_twin_decides_what_the_functions_decide"
 MARKET_FAULTS = "tests/faults/test_pairing_faults.py"
 CLOCKS, COMPANY, SET_BACK = "tests/faults/test_clocks.py", "tests/faults/test_company.py", "tests/db/test_set_back.py"
 PRESENCE_RACES, CANCELLED = "tests/faults/test_races.py", "tests/faults/test_cancellation.py"
@@ -497,6 +498,22 @@ PAIRS = [
     Pair("short way: an answer expires", "hadir/realtime/availability.py",
          "if self._beacon is not None and self._clock() < self._beacon.expires else None", "",
          "tests/http/test_http.py::test_the_beacon_is_rebuilt_from_postgres_then_stale_then_unavailable"),
+    Pair("model: only who won is told so", f"{RT}/pairings.py", 'result = AcceptResult(answer["result"])',
+         "result = AcceptResult.WON", STORMS),
+    Pair("model: nobody loses what it won", f"{RT}/pairing.py", '    OfferStatus.TAKEN: "taken",',
+         '    OfferStatus.TAKEN: "taken",\n    OfferStatus.ACCEPTED: "taken",', STORMS),
+    Pair("model: searches end in time", f"{RT}/pairings.py",
+         'await self._postgres.fetch(sql("pairings_expire"), LATE_S, EXPIRIES_AT_ONCE)', "()", STORMS),
+    Pair("model: sessions end in time", f"{RT}/sessions.py",
+         'await self._postgres.fetch(sql("sessions_due"), DUE_AT_ONCE)', "()", STORMS),
+    Pair("model: a new seed has yet to be beaten into", f"{RT}/sweeps.py", "        if since is None or time",
+         "        if since is not None and since < 0 and time", STORMS),
+    Pair("twin: capacity", PAIRING_SQL, "ELSIF m.open_sessions >= m.max_sessions THEN", "ELSIF false THEN",
+         MARKET_TWIN),
+    Pair("twin: what is decided", PAIRING_SQL, "ELSIF p.status = 'accepted' THEN\n        result := 'taken';",
+         "ELSIF false THEN\n        result := 'taken';", MARKET_TWIN),
+    Pair("twin: only open offers", PAIRING_SQL, "offer IN ('declined', 'withdrawn', 'cancelled') OR", "false OR",
+         MARKET_TWIN),
 ]  # fmt: skip
 
 

@@ -77,6 +77,10 @@ class Wire:
         elif text.startswith('{"type":"offer.result"'):
             heard = json.loads(text)
             self._answer(self.app.answered, heard["pairing_id"], heard["result"])
+        elif text.startswith('{"type":"offer.closed"'):
+            heard = json.loads(text)
+            ended = "withdrawn" if heard["reason"] == "cancelled" else heard["reason"]  # as an accept is answered then
+            self._answer(self.app.answered, heard["pairing_id"], ended)
         elif text.startswith('{"type":"reconnect"'):
             self._answer(self.app.asked_to_move, self)
 

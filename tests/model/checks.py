@@ -309,7 +309,9 @@ class Checks:
         for row in self.world.truth.rows.values():
             if row.open_sessions != len(bazaar.of_mitra(row.mitra_id)):
                 yield f"{short(row)} counts {row.open_sessions} sessions"
-        sessions = [each.session_id for each in bazaar.searches.values() if each.status == "accepted" and not each.reroute]
+        sessions = [
+            each.session_id for each in bazaar.searches.values() if each.status == "accepted" and not each.reroute
+        ]
         if len(sessions) != len(set(sessions)) or not bazaar.works.keys() >= set(sessions):
             yield "two pairings share a session, or one has none"
 

@@ -1,4 +1,4 @@
-"""What goes wrong, what mitras do, and what customers wish: each takes a number that says whom it meets, and how long it lasts."""
+"""What goes wrong, what mitras do, and what customers wish: each with whom it meets and how long it lasts."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Bazaar:
         self.touched[table].append((now, row.id))
 
     def changed(self, table: str, since: datetime, after: str, limit: int) -> list[Any]:
-        rows: dict[str, Any] = self.searches if table == "pairings" else self.works  # type: ignore[assignment]
+        rows: dict[str, Any] = self.searches if table == "pairings" else self.works
         touched = self.touched[table]
         ids = {name for _, name in touched[bisect_left(touched, (since, "")) :]}
         found = [rows[name] for name in ids if (rows[name].changed_at, name) > (since, after)]
@@ -266,9 +266,7 @@ def pairing_waves(
             search.wave, search.next_wave_at = wave, now + timedelta(seconds=seconds)
         bazaar.touch("pairings", search, now)
         first = (now - search.created_at).total_seconds() if wave == 1 else None
-        made.append(
-            {"pairing_id": name, "mitras": chosen, "missing": wanted - len(chosen), "first_offer_s": first}
-        )
+        made.append({"pairing_id": name, "mitras": chosen, "missing": wanted - len(chosen), "first_offer_s": first})
     return made
 
 
@@ -289,7 +287,7 @@ def pairing_accept(
 ) -> Any:
     bazaar, now = truth.bazaar, truth.now
     search = bazaar.searches.get(name)
-    answer = {"session_id": None, "customer_id": None, "moved": [], "decided": False, "waited_s": None}
+    answer: Record = {"session_id": None, "customer_id": None, "moved": [], "decided": False, "waited_s": None}
     if search is None:
         return [answer | {"result": "withdrawn"}]
     answer["customer_id"] = search.customer_id
@@ -386,7 +384,8 @@ def session_change(
 
 
 def sessions_due(truth: Truth, transaction: Transaction, limit: int) -> Any:
-    now, ended = truth.now, []
+    now = truth.now
+    ended: list[Record] = []
     for work in list(truth.bazaar.open.values()):
         until = work.payment_due_at if work.status == "pending_payment" else work.expires_at
         if until is None or until > now or len(ended) >= 2 * limit or not truth._lock(transaction, work.mitra_id):
@@ -420,9 +419,7 @@ def session_by_id(truth: Truth, _: Transaction, name: str) -> Any:
     return [_seen(truth, truth.bazaar.works[name])] if name in truth.bazaar.works else []
 
 
-def offers_for(
-    truth: Truth, _: Transaction, mitras: Sequence[str], names: Sequence[str], whose: Sequence[str]
-) -> Any:
+def offers_for(truth: Truth, _: Transaction, mitras: Sequence[str], names: Sequence[str], whose: Sequence[str]) -> Any:
     bazaar = truth.bazaar
     chosen = [offer for mitra_id in mitras for offer in bazaar.offered.get(mitra_id, {}).values()]
     told = (bazaar.offers.get(name, {}).get(mitra_id) for name, mitra_id in zip(names, whose, strict=True))

@@ -235,7 +235,13 @@ class World:
     def _make_mitra(self, n: int, over_http: bool) -> None:
         mitra_id = f"{n:08x}-0000-4000-8000-000000000000"
         nothing: dict[str, Any] = dict.fromkeys(COLUMNS)
-        fields = {"is_active": True, "wants_online": True, "is_online": False, "open_sessions": 0, "max_sessions": 1 + n % 2}
+        fields = {
+            "is_active": True,
+            "wants_online": True,
+            "is_online": False,
+            "open_sessions": 0,
+            "max_sessions": 1 + n % 2,
+        }
         more = {"mitra_id": mitra_id, "version": n + 1, "changed_at": EPOCH, "reason": "created"}
         self.truth.insert(Row(**nothing | fields | more))
         app = self.apps[mitra_id] = App(self, mitra_id, self._login(mitra_id), over_http=over_http)
