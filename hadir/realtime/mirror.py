@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -23,6 +24,7 @@ ROWS_PER_SCRIPT = 100
 BEATS_PER_SCRIPT = 500
 FAILED_MAX = 10_000
 MAKE_UP_AT_ONCE = 1_000
+SCAN_AT_ONCE = 1_000
 QUEUE_LOOK = 20_000
 """How far down the queue somebody fresh is looked for."""
 NO_OWNER = ""
@@ -127,13 +129,17 @@ class Mirror:
             await self._judge(newer)
 
     async def apply_seed(self, reading: Reading, token: str) -> bool:
-        """The same under the seed's lease; False when that was lost. Raises `ValkeyUnavailable`."""
-        for chunk in chunks(reading.rows, ROWS_PER_SCRIPT):
-            newer = await self._apply_chunk(reading, chunk, (), token)
-            if newer is None:
-                return False
-            if newer:
-                await self._judge(newer)
+        """The same under the seed's lease, all chunks at once: one is made ready while Valkey works on another.
+
+        False when the lease was lost. Raises `ValkeyUnavailable`.
+        """
+        newer = await asyncio.gather(
+            *(self._apply_chunk(reading, chunk, (), token) for chunk in chunks(reading.rows, ROWS_PER_SCRIPT))
+        )
+        if None in newer:
+            return False
+        for ids in filter(None, newer):
+            await self._judge(ids)
         return True
 
     async def _apply_chunk(
@@ -321,11 +327,23 @@ class Mirror:
 
     async def scan_ids(self, key: str, cursor: int) -> tuple[int, list[str]]:
         """One page of the ids held in one of `Keys.sets_of_ids`."""
+        following, found = await self._valkey.command(self._scan_of(key), key, cursor, "COUNT", SCAN_AT_ONCE)
+        return int(following), [each[0] if isinstance(each, tuple) else each for each in found]
+
+    async def strays(self, key: str, cursor: int) -> tuple[int, list[str]]:
+        """The same, but only ids of which no version is held."""
+        args = [self._scan_of(key), cursor, SCAN_AT_ONCE]
+        following, found = await self._valkey.run("strays", [key, self._keys.versions], args)
+        return int(following), found
+
+    def _scan_of(self, key: str) -> str:
         names = self._keys
         is_set = key in (names.online, names.deactivated)
-        verb = "SSCAN" if is_set else "HSCAN" if key in (names.versions, names.connections) else "ZSCAN"
-        following, found = await self._valkey.command(verb, key, cursor, "COUNT", 1000)
-        return int(following), [each[0] if isinstance(each, tuple) else each for each in found]
+        return "SSCAN" if is_set else "HSCAN" if key in (names.versions, names.connections) else "ZSCAN"
+
+    async def version_count(self) -> int:
+        """Of how many mitras a version is held."""
+        return int(await self._valkey.command("HLEN", self._keys.versions))
 
     async def forget(self, mitra_ids: Sequence[str], token: str) -> bool:
         """Removes mitras that Postgres does not have; False when the seed's lease was lost."""

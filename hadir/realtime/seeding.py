@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from hadir import metrics
@@ -20,7 +21,9 @@ log = logging.getLogger(__name__)
 
 LEASE_S = 10.0
 RETRY_S = 0.2
-PAGE = 1_000
+PAGE = 200
+Page = Callable[[str, int], Awaitable[tuple[int, list[str]]]]
+"""A page of the ids in a key, after a cursor."""
 
 
 class Seeder:
@@ -91,15 +94,16 @@ class Seeder:
             return False
         started = time.monotonic()
         was_empty = await self._mirror.is_empty()
-        after, count = presence_rows.FIRST_ID, 0
-        while True:
-            page = await presence_rows.read_page(self._postgres, after, PAGE)
-            if not page.rows:
-                break
-            if not await self._mirror.apply_seed(page, token) or not await self._renew(token):
+        page, count = await presence_rows.read_page(self._postgres, presence_rows.FIRST_ID, PAGE), 0
+        while page.rows:
+            count += len(page.rows)
+            applied, page = await asyncio.gather(
+                self._mirror.apply_seed(page, token),
+                presence_rows.read_page(self._postgres, page.rows[-1].mitra_id, PAGE),
+            )
+            if not applied or not await self._renew(token):
                 return False
-            after, count = page.rows[-1].mitra_id, count + len(page.rows)
-        if not was_empty and not await self._forget_unknown(token):  # after a wipe that would be half of the work
+        if not was_empty and not await self._forget_unknown(token, count):  # empty, nobody can be
             return False
         if not await self._mirror.seed_lease(token, "finish", LEASE_S):
             return False
@@ -111,13 +115,22 @@ class Seeder:
     async def _renew(self, token: str) -> bool:
         return await self._mirror.seed_lease(token, "renew", LEASE_S)
 
-    async def _forget_unknown(self, token: str) -> bool:
-        """Removes ids that Postgres, asked after they were found, does not have."""
-        for key in self._keys.sets_of_ids:
+    async def _forget_unknown(self, token: str, rows: int) -> bool:
+        """Removes ids that Postgres, asked after they were found, does not have.
+
+        Each row that was read left its version. So what has none is unknown, or new; and while there are no more
+        versions than rows, nobody else can be.
+        """
+        pages: list[tuple[str, Page]] = [
+            (key, self._mirror.strays) for key in self._keys.sets_of_ids if key != self._keys.versions
+        ]
+        if await self._mirror.version_count() > rows:
+            pages.append((self._keys.versions, self._mirror.scan_ids))
+        for key, page in pages:
             cursor = 0
             while True:
-                cursor, found = await self._mirror.scan_ids(key, cursor)
-                unknown = await self._unknown(found)
+                cursor, found = await page(key, cursor)
+                unknown = await self._unknown(found) if found else []
                 if unknown:
                     metrics.MIRROR_DRIFT_ROWS.inc(len(unknown))
                 if not await self._mirror.forget(unknown, token) or not await self._renew(token):

@@ -18,7 +18,7 @@ from hadir import metrics
 from hadir.db.pool import connect
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.errors import PostgresUnavailable
-from hadir.realtime import liveness
+from hadir.realtime import liveness, mirror, seeding
 from hadir.realtime.messages import CloseCode
 from hadir.realtime.presence import Outcome, SetActive, SetStatus
 from hadir.realtime.verify import opened
@@ -562,8 +562,10 @@ async def test_a_flush_that_postgres_ends_to_break_a_deadlock_is_repeated(
 
 
 async def test_a_wipe_before_any_call_of_a_seed_leaves_a_whole_mirror_or_a_cold_one(
-    database: str, valkey: EmbeddedValkey
+    database: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(seeding, "PAGE", 2)
+    monkeypatch.setattr(mirror, "ROWS_PER_SCRIPT", 1)
     async with System(database, valkey.url, CALM) as system, opened(system.config()) as (verifier, seeder):
         mitras = await system.accounts(3)
         await system.sql.execute("UPDATE mitra_presence SET is_online = true WHERE mitra_id <> $1", mitras[0].id)
@@ -591,4 +593,4 @@ async def test_a_wipe_before_any_call_of_a_seed_leaves_a_whole_mirror_or_a_cold_
             if calls < wiped:
                 break
         assert outcomes == [True] + [False] * (len(outcomes) - 2) + [True], "only a wipe before it began, or none"
-        assert len(outcomes) > 5, "every call of a seed that begins from nothing"
+        assert len(outcomes) > 8, "every call of a seed that begins from nothing, of two pages and two scripts for one"

@@ -24,6 +24,7 @@ SCRIPTS = (
     "lease",
     "pool",
     "seed_lease",
+    "strays",
     "wipe",
 )
 BY_SHA = {script(name)[1]: name for name in SCRIPTS}
@@ -90,6 +91,9 @@ class Database:
     def hmget(self, now: int, key: str, *fields: str) -> list[Any]:
         held = self.values.get(key, {})
         return [held.get(field) for field in fields]
+
+    def hlen(self, now: int, key: str) -> int:
+        return len(self.values.get(key, ()))
 
     def zmscore(self, now: int, key: str, *members: str) -> list[Any]:
         return self.hmget(now, key, *members)
@@ -278,6 +282,10 @@ class Database:
         else:
             self.expiries[keys[0]] = now + args[2]
         return 1
+
+    def script_strays(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        versions = self._hash(keys[1])
+        return ["0", sorted(mitra for mitra in self.values.get(keys[0], ()) if mitra not in versions)]
 
     def script_wipe(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> int:
         if args[0] == "":

@@ -7,10 +7,15 @@ import random
 import time
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
+
+import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime import rows as presence_rows
+from hadir.realtime import seeding
 from hadir.realtime.rows import Reading
+from hadir.realtime.verify import opened
 from tests.support import eventually
 from tests.support.system import Account, Served, System
 
@@ -92,6 +97,37 @@ async def test_a_wipe_inside_a_seed_makes_it_begin_again(database: str, valkey: 
         assert await system.valkey.hlen("mitras:versions") == 300
 
 
+async def test_a_seed_reads_the_next_page_while_one_is_applied(
+    database: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeding, "PAGE", 2)
+    async with System(database, valkey.url) as system, opened(system.config()) as (_, seeder):
+        await system.accounts(5)
+        happened = []
+        read, apply = seeder._postgres.fetch, seeder._mirror.apply_seed
+
+        async def reading(*args: Any) -> Any:
+            happened.append("reads")
+            return await read(*args)
+
+        async def applying(page: Reading, token: str) -> bool:
+            happened.append(f"applies {len(page.rows)}")
+            applied = await apply(page, token)
+            happened.append("applied")
+            return applied
+
+        monkeypatch.setattr(seeder._postgres, "fetch", reading)
+        monkeypatch.setattr(seeder._mirror, "apply_seed", applying)
+        assert await seeder.seed("test")
+        assert happened == [
+            "reads",  # which instances there are
+            "reads",
+            *("applies 2", "reads", "applied"),
+            *("applies 2", "reads", "applied"),
+            *("applies 1", "reads", "applied"),
+        ]
+
+
 async def test_the_mirror_is_warm_only_when_every_live_instance_has_beaten_again(
     database: str, valkey: EmbeddedValkey
 ) -> None:
@@ -125,15 +161,21 @@ async def test_drift_is_healed_by_the_reseed(database: str, valkey: EmbeddedValk
         served = await system.instance()
         node = served.node
         assert node is not None
-        mitra, ghost = await system.account(), "3d3b2c1a-0000-4000-8000-000000000000"
+        mitra, ghost, unknown = await system.account(), *(f"3d3b2c1a-0000-4000-8000-{n:012}" for n in range(2))
         await system.phone(served, mitra)
         await system.valkey.srem("mitras:online", mitra.id)
         await system.valkey.zrem("mitras:available", mitra.id)
         await system.valkey.set(f"mitra:capacity:{mitra.id}", 7)
         await system.valkey.sadd("mitras:online", ghost)
+        await system.valkey.zadd("mitras:available", {ghost: 1e13})
+        await system.valkey.hset("mitras:connections", ghost, "a b")
+        await system.valkey.hset("mitras:versions", unknown, 1)
         await system.valkey.sadd("mitras:deactivated", mitra.id)
         await eventually(lambda: node.seeder.seed("periodic"))
         assert await system.valkey.smembers("mitras:online") == {mitra.id}
+        assert await system.valkey.zrange("mitras:available", 0, -1) == [mitra.id]
+        assert await system.valkey.hkeys("mitras:connections") == [mitra.id]
+        assert await system.valkey.hkeys("mitras:versions") == [mitra.id]
         assert await system.valkey.get(f"mitra:capacity:{mitra.id}") is None
         assert not await system.valkey.sismember("mitras:deactivated", mitra.id)
         await system.available(served, 1)

@@ -26,7 +26,7 @@ assert set(KEPT) <= set(COMPANY), f"HADIR_TEST_COMPANY knows {', '.join(COMPANY)
 
 INSTANCE_MAY = (
     "+ping +eval +evalsha +time +info +publish +subscribe +get +set +del +exists +unlink +pttl +pexpire "
-    "+hget +hset +hdel +hmget +hscan +sadd +srem +scard +sismember +smismember +sscan "
+    "+mset +hget +hset +hdel +hmget +hlen +hscan +sadd +srem +scard +sismember +smismember +sscan "
     "+zadd +zrem +zcard +zcount +zscore +zmscore +zrange +zrangebyscore +zscan"
 )
 """Every command that an instance sends, itself or in a script, and not one more."""

@@ -55,12 +55,3 @@ local function keep_beat(string_key, at, now, stale_ms)
     redis.call('SET', string_key, iso(at), 'PXAT', string.format('%.0f', until_ms))
   end
 end
-
--- Records a beat at `at`; never moves time backwards.
-local function beat(heartbeats, available, string_key, id, at, now, stale_ms)
-  local newer = redis.call('ZADD', heartbeats, 'GT', 'CH', at, id) == 1
-  redis.call('ZADD', available, 'XX', 'GT', at, id)
-  if newer then
-    keep_beat(string_key, at, now, stale_ms)
-  end
-end
