@@ -209,7 +209,8 @@ async def by_the_seeds_design(stores: Stores, beating: float) -> Figures:
 
 
 async def seeds_count(stores: Stores) -> int:
-    names = list(await stores.client.execute_command("SDIFF", "mitras:online", "mitras:deactivated"))
+    answer = await stores.client.execute_command("SDIFF", "mitras:online", "mitras:deactivated")  # type: ignore[no-untyped-call]
+    names = list(answer)
     found = 0
     for start in range(0, len(names), SEED_GETS):
         pipeline = stores.client.pipeline(transaction=False)

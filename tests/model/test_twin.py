@@ -109,7 +109,7 @@ class Both:
     async def pool(self) -> None:
         names = self.keys
         keys = [names.seeded, names.available, names.queue, *self._leases()]
-        await self.run("pool", keys, [STALE, self.dice.randint(1, 5), 20_000])
+        await self.run("pool", keys, [STALE, self.dice.randint(1, 5), self.dice.randint(1, 9)])
 
     async def lease(self) -> None:
         key = self.keys.instance(self.dice.choice(INSTANCES))

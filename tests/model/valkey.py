@@ -265,7 +265,7 @@ class Database:
         if not self._is_warm(now, keys[0], keys[3:]):
             return None
         beats, queue = self._hash(keys[1]), self._hash(keys[2])
-        ordered = sorted(queue, key=lambda mitra: (queue[mitra], mitra))[: -(-args[2] // 500) * 500]
+        ordered = sorted(queue, key=lambda mitra: (queue[mitra], mitra))[: args[2]]
         return [mitra for mitra in ordered if beats.get(mitra, -1) >= now - args[0]][: args[1]]
 
     def script_seed_lease(self, now: int, keys: Sequence[str], args: Sequence[Any]) -> int:

@@ -5,10 +5,10 @@
 if not is_warm(KEYS[1], 4) then
   return false
 end
-local fresh_from, wanted = now_ms() - tonumber(ARGV[1]), tonumber(ARGV[2])
-local found = {}
-for first = 0, tonumber(ARGV[3]) - 1, 500 do
-  local ids = redis.call('ZRANGE', KEYS[3], first, first + 499)
+local fresh_from, wanted, most = now_ms() - tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local found, first, step = {}, 0, math.min(2 * wanted, 500)
+while first < most do
+  local ids = redis.call('ZRANGE', KEYS[3], first, math.min(first + step, most) - 1)
   if #ids == 0 then
     break
   end
@@ -21,5 +21,6 @@ for first = 0, tonumber(ARGV[3]) - 1, 500 do
       end
     end
   end
+  first, step = first + step, 500
 end
 return found
