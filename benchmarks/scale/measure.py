@@ -11,6 +11,7 @@ from itertools import repeat
 
 from benchmarks.load import Load
 from benchmarks.scale.stores import INSTANCES, SLOW_MS, Fleet, Stores, cpu_s, serving
+from hadir.db.queries import sql
 from hadir.realtime.heartbeats import mirror_beats
 from hadir.realtime.mirror import BEATS_PER_SCRIPT
 
@@ -94,8 +95,12 @@ async def beat(stores: Stores, fleet: Fleet, start: int) -> int:
 
 
 async def asked(stores: Stores) -> Figures:
-    """Milliseconds of a count and of finding whom to offer, one after the other."""
+    """Milliseconds of counts and of finding whom to offer, one after the other; seconds of one each in Postgres."""
     found: Figures = {}
+    fresh_s = stores.config.postgres_fresh_s
+    for name, query in (("cold_count", ("counts", fresh_s)), ("cold_find", ("available_pool", fresh_s, POOL))):
+        async with spent(stores, name, found):
+            await stores.postgres.fetch(sql(query[0]), *query[1:])
     for name, ask in (("count", stores.mirror.counts), ("find", lambda: stores.mirror.pool(POOL))):
         taken = await timed(ask)
         found[f"{name}_p50_ms"] = statistics.median(taken)
@@ -191,8 +196,11 @@ async def by_the_seeds_design(stores: Stores, beating: float) -> Figures:
     """The same count from the first four keys alone, and a beat as a `SET` of its own."""
     found: Figures = {}
     await stores.client.slowlog_reset()
+    counted = await stores.mirror.counts()
+    assert counted is not None, "warm since the leases of made-up instances were taken"
+    found["available"] = counted.available
     async with spent(stores, "seeds_count", found):
-        await seeds_count(stores)
+        found["seeds_available"] = await seeds_count(stores)
     blocked = [entry["duration"] / 1000 for entry in await stores.client.slowlog_get(10_000)]
     found["seeds_blocked_ms"] = max(blocked, default=SLOW_MS)
     ids = (await stores.fleet(0)).mitra_ids[:SETS]

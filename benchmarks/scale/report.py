@@ -33,6 +33,7 @@ LINES = (
     Line("CPU: instance's, Valkey's", "{again_seed_own_cpu_s:,.1f} s, {again_seed_valkey_cpu_s:,.1f} s"),
     Line("**Count**, p50, p99", "{count_p50_ms:,.2f} ms, {count_p99_ms:,.2f} ms"),
     Line("**Find** 20, p50, p99", "{find_p50_ms:,.2f} ms, {find_p99_ms:,.2f} ms"),
+    Line("**Mirror cold**: count, find 20, in Postgres", "{cold_count_s:,.2f} s, {cold_find_s:,.2f} s"),
     Line("**The seed's design**: a count", "{seeds_count_s:,.2f} s"),
     Line("for so long Valkey answers nobody meanwhile", "{seeds_blocked_ms:,.0f} ms"),
     Line("a beat, CPU: client's, Valkey's", "{seeds_beat_own_us:,.0f} µs, {seeds_beat_valkey_us:,.1f} µs"),

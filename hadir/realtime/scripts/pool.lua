@@ -1,6 +1,6 @@
 -- Who can take work, whom to offer first at the head.
 -- KEYS: 1 sentinel, 2 available, 3 queue, then the leases of all live instances
--- ARGV: 1 stale period (ms), 2 how many, 3 how many of the queue are looked at
+-- ARGV: 1 stale period (ms), 2 how many (1 at least), 3 how many of the queue are looked at
 -- Returns false when cold, else the ids whose last beat is fresh.
 if not is_warm(KEYS[1], 4) then
   return false
