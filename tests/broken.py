@@ -536,6 +536,8 @@ PAIRS = [
     Pair("a call for all rows counts drift alone", f"{RT}/scripts/apply.lua",
          "is_online and (was_available[n] ~= false) ~= fits or ", "",
          "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
+    Pair("scale: both designs count the same", "benchmarks/scale/measure.py", "int(capacity or 0) < 1 and ", "",
+         "tests/test_scaling.py::test_a_tiny_fleet"),
 ]  # fmt: skip
 
 
