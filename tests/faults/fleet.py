@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -82,7 +82,7 @@ class Member:
 class Fleet:
     """`async with` starts `size` instances on two stores; `settings` are the environment of all of them.
 
-    Not `relayed`: their ways to the stores lead through no proxy of this process, and cannot be cut. For heavy loads.
+    They run behind the words of `prefix`. Not `relayed`: their ways to the stores lead through no proxy of this process, and cannot be cut. For heavy loads.
     """
 
     def __init__(
@@ -94,6 +94,7 @@ class Fleet:
         logs: Path | None = None,
         *,
         relayed: bool = True,
+        prefix: Sequence[str] = (),
         **settings: str,
     ) -> None:
         self.system = system
@@ -103,6 +104,7 @@ class Fleet:
         self._size = size
         self._logs = logs
         self._relayed = relayed
+        self._prefix = prefix
         self._settings = settings
         self._stack = AsyncExitStack()
 
@@ -127,6 +129,7 @@ class Fleet:
         to_valkey = await self._stack.enter_async_context(Proxy(self.valkey.port))
         process = await self.system.process(
             None if self._logs is None else self._logs / f"{name}.log",
+            prefix=self._prefix,
             HADIR_INSTANCE_ID=name,
             DATABASE_URL=self._way(self.postgres, to_postgres),
             VALKEY_URL=self._way(self.valkey, to_valkey),

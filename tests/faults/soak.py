@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import secrets
 import shutil
+import signal
 import sys
 import time
 from collections import defaultdict
@@ -57,6 +58,9 @@ FEWEST = 6
 AWAY_MAX = MITRAS // 5
 """So many may be on bad networks, or hang, also when all is well."""
 AWAY = (State.RECONNECTING, State.FROZEN, State.STOPPED)
+
+
+COLLECTING = (sys.executable, "-P", str(Path(__file__).with_name("collecting.py")))
 
 
 # what is done
@@ -197,6 +201,7 @@ async def look(fleet: Fleet) -> dict[tuple[str, str], float]:
     async with httpx.AsyncClient(timeout=10) as http:  # one of its own: its connections end with it
         for member in fleet.members[:-1]:
             name, process = member.process.environment["HADIR_INSTANCE_ID"], psutil.Process(member.process.pid)
+            member.process.signal(signal.SIGUSR2)
             text = (await http.get(f"{member.served.inner_url}/metrics")).text
             gauges: defaultdict[str, float] = defaultdict(float)
             for family in text_string_to_metric_families(text):
@@ -313,7 +318,7 @@ async def rig(folder: Path) -> AsyncIterator[Fleet]:
         async with (
             EmbeddedValkey(folder / "valkey") as valkey,
             System(postgres.url, valkey.url, {**SETTINGS, "PAYMENT_TIMEOUT_SECONDS": "6"}) as system,
-            Fleet(system, postgres, valkey, 3, logs=folder) as fleet,
+            Fleet(system, postgres, valkey, 3, logs=folder, prefix=COLLECTING) as fleet,
         ):
             yield fleet
 
