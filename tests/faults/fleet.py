@@ -82,8 +82,8 @@ class Member:
 class Fleet:
     """`async with` starts `size` instances on two stores; `settings` are the environment of all of them.
 
-    They run behind the words of `prefix`. Not `relayed`: their ways to the stores lead through no proxy of this process,
-    and cannot be cut. For heavy loads.
+    They run behind the words of `prefix`. Not `relayed`: their ways to the stores lead through no proxy of this
+    process, and cannot be cut. For heavy loads.
     """
 
     def __init__(
