@@ -538,6 +538,10 @@ PAIRS = [
          "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
     Pair("scale: both designs count the same", "benchmarks/scale/measure.py", "int(capacity or 0) < 1 and ", "",
          "tests/test_scaling.py::test_a_tiny_fleet"),
+    Pair("tallies: read with every counter", "hadir/metrics.py", "            tally.settle()", "            pass",
+         "tests/test_metrics.py::test_what_is_tallied_counts_whenever_metrics_are_asked_for"),
+    Pair("tallies: counted once", "hadir/metrics.py", "more, self.more = self.more, 0", "more = self.more",
+         "tests/test_metrics.py::test_what_is_tallied_counts_whenever_metrics_are_asked_for"),
 ]  # fmt: skip
 
 

@@ -49,3 +49,15 @@ def test_every_metric_is_exported_in_our_own_registry_with_the_process() -> None
         (family,) = metric.describe()
         assert f"# TYPE {family.name}" in text
     assert "process_resident_memory_bytes" in text
+
+
+def test_what_is_tallied_counts_whenever_metrics_are_asked_for() -> None:
+    def beats() -> float:
+        found = metrics.REGISTRY.get_sample_value("hadir_beats_total", {"kind": "control"})
+        assert found is not None
+        return found
+
+    before = beats()
+    metrics.SOCKET_BEATS["control"].more += 3
+    assert beats() == before + 3
+    assert beats() == before + 3, "once"

@@ -30,7 +30,7 @@ async def beacon(request: Request) -> Response:
         response = problems.unavailable(request, error)
         response.headers.update(ANY_ORIGIN)
         return response
-    metrics.BEACON_ANSWERS.labels(answer.state).inc()
+    metrics.BEACON_ANSWERED[answer.state].more += 1
     full, same = responses(answer, time.monotonic())
     return same if {full.headers["etag"], "*"} & none_match(request.headers.getlist("if-none-match")) else full
 
@@ -73,7 +73,7 @@ class ShortWay:
         now = time.monotonic()
         if answer is not self._answer or headers is not self._headers or now > self._until:
             self._render(answer, headers, now)
-        self._count.inc()
+        self._answered.more += 1
         return self._same if self._tags & tags else self._full
 
     def _render(self, answer: Beacon, headers: Headers, now: float) -> None:
@@ -82,7 +82,7 @@ class ShortWay:
         self._until = answer.expires - max_age(answer, now) if answer.state == "live" else answer.expires
         self._tags = frozenset((full.headers["etag"], "*"))
         self._full, self._same = [rendered(each, [*headers, *each.raw_headers, *self._vary]) for each in (full, same)]
-        self._count = metrics.BEACON_ANSWERS.labels(answer.state)
+        self._answered = metrics.BEACON_ANSWERED[answer.state]
 
 
 VARY = (b"vary", b"Origin")

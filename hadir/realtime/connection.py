@@ -90,7 +90,7 @@ class Connection(Party):
         self.sockets.change_status(self, online, re)
 
     def beat(self, kind: str) -> None:
-        metrics.SOCKET_BEATS[kind].inc()
+        metrics.SOCKET_BEATS[kind].more += 1
         if self.row is not None and self.row.instance_id is None:
             self.sockets.reclaim([self])  # again: when it was heard of, it may not have been possible
         self.sockets.beaten(self)
