@@ -542,6 +542,11 @@ PAIRS = [
          "tests/test_metrics.py::test_what_is_tallied_counts_whenever_metrics_are_asked_for"),
     Pair("tallies: counted once", "hadir/metrics.py", "more, self.more = self.more, 0", "more = self.more",
          "tests/test_metrics.py::test_what_is_tallied_counts_whenever_metrics_are_asked_for"),
+    Pair("one millisecond: another has its own string", f"{RT}/scripts/lib.lua", "if at ~= at_kept then",
+         "if not at_kept then", "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
+    Pair("one millisecond: another has its own score", f"{RT}/scripts/beat.lua",
+         "if ARGV[1 + 2 * count + n] ~= age then", "if not age then",
+         "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
 ]  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from hadir.realtime.valkey import Valkey
 log = logging.getLogger(__name__)
 
 ROWS_PER_SCRIPT = 100
-BEATS_PER_SCRIPT = 500
+BEATS_PER_SCRIPT = 300
+"""More cost the server's other clients too long a wait, where the mirror holds a million."""
 FAILED_MAX = 10_000
 MAKE_UP_AT_ONCE = 1_000
 SCAN_AT_ONCE = 1_000

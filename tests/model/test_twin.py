@@ -93,7 +93,9 @@ class Both:
         keys = [names.deactivated, names.heartbeats, names.available, names.connections, names.seeded]
         mitras = dice.sample(MITRAS, dice.randint(0, 5))
         keys += map(names.heartbeat, mitras)
-        owners, ages = [self._owner() for _ in mitras], [dice.randrange(2 * STALE) for _ in mitras]
+        held = self.twin.values.get(names.connections, {})
+        owners = [dice.choice([held.get(mitra, ""), self._owner()]) for mitra in mitras]
+        ages = dice.choices([dice.randrange(2 * STALE), dice.randrange(2 * STALE)], k=len(mitras))
         await self.run("beat", keys, [STALE, *mitras, *owners, *ages])
 
     async def beats(self) -> None:

@@ -17,13 +17,18 @@ local deactivated = redis.call('SMISMEMBER', KEYS[1], unpack(ids))
 local owners = redis.call('HMGET', KEYS[4], unpack(ids))
 local known = redis.call('ZMSCORE', KEYS[2], unpack(ids))
 local beats, size = {}, 0
+local age, at, score -- of the one before: in a flush many are of the same millisecond
 for n = 1, count do
   local last = known[n]
   if deactivated[n] == 1 then
     refused[#refused + 1] = ids[n]
   elseif last and owners[n] == ARGV[1 + count + n] then
-    local at = now - tonumber(ARGV[1 + 2 * count + n])
-    beats[size + 1], beats[size + 2] = at, ids[n]
+    if ARGV[1 + 2 * count + n] ~= age then
+      age = ARGV[1 + 2 * count + n]
+      at = now - tonumber(age)
+      score = string.format('%.0f', at)
+    end
+    beats[size + 1], beats[size + 2] = score, ids[n]
     size = size + 2
     if at > tonumber(last) then
       keep_beat(KEYS[FIXED + n], at, now, stale_ms)

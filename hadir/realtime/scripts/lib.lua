@@ -48,10 +48,14 @@ local function iso(ms)
   return string.format('%s%02d:%02d:%02d.%03dZ', date_cached, math.floor(s / 3600), math.floor(s / 60) % 60, s % 60, ms % 1000)
 end
 
--- The string of a beat at `at`, which expires when the beat becomes stale.
+-- The string of a beat at `at`, which expires when the beat becomes stale. Its text costs as much as the SET: those of
+-- one millisecond that follow one another share it.
+local at_kept, text_kept, until_kept
 local function keep_beat(string_key, at, now, stale_ms)
-  local until_ms = at + stale_ms
-  if until_ms > now then
-    redis.call('SET', string_key, iso(at), 'PXAT', string.format('%.0f', until_ms))
+  if at ~= at_kept then
+    at_kept, text_kept, until_kept = at, iso(at), string.format('%.0f', at + stale_ms)
+  end
+  if at + stale_ms > now then
+    redis.call('SET', string_key, text_kept, 'PXAT', until_kept)
   end
 end
