@@ -16,7 +16,7 @@ from websockets.http11 import Request
 
 from hadir import metrics
 from hadir.http import problems
-from hadir.http.wire import DEAF_S, LATE_MAX, SLICE, Wire
+from hadir.http.wire import DEAF_S, LATE_MAX, SLICE, Wire, let_go
 from hadir.realtime.peer import Peer
 
 REQUEST_S = 10.0
@@ -124,10 +124,12 @@ class HttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         self._forget_deadline()
         super().handle_websocket_upgrade()
+        del self.parser  # they hold each other, which nobody would collect for long
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
         super().connection_lost(exc)
+        del self.parser
 
     def send_400_response(self, msg: str) -> None:
         self.refuse(400, "bad_request", f"This is not HTTP: {msg}")
@@ -197,6 +199,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             return False
         self.connections.discard(self)
         transport = self.transport
+        del self.scope["extensions"][EXTENSION]  # a cycle
+        let_go(self.conn)
         wire = Wire(transport, peer, self.connections)
         self.transport = _Gone()  # type: ignore[assignment]
         try:

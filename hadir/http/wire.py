@@ -109,6 +109,12 @@ class Parsing:
         return not self.head and not self.left and self.conn.current_size is None and self.conn.state is OPEN
 
 
+def let_go(conn: ServerProtocol) -> None:
+    """Of cycles, which nobody would collect for long: the parser with its frame, an error with its traceback."""
+    conn.parser.close()
+    conn.parser_exc = None
+
+
 class Wire(asyncio.Protocol):
     """One connection from its handshake on. As a `Link` it never waits: what cannot be read in time ends as `slow`.
 
@@ -288,9 +294,7 @@ class Wire(asyncio.Protocol):
 
     def _done(self) -> None:
         if self._parsing is not None:
-            # Cycles, which nobody would collect for long: the parser with its frame, an error with its traceback.
-            self._parsing.conn.parser.close()
-            self._parsing.conn.parser_exc = None
+            let_go(self._parsing.conn)
             self._parsing = None
 
     def _give_up(self) -> None:
