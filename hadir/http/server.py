@@ -31,9 +31,9 @@ BACKLOG = 4096
 BESIDE_SOCKETS = 100
 """Connections that are no sockets, when there are as many sockets as there may be; ours to the stores come beside."""
 GRACEFUL_S = 3
-COLLECT = (50_000, 5, 10)
-"""Thresholds of the collector. Those who connect at the same time are more objects than its usual first one, 700, and
-hardly any of them are garbage: with that it looks at each again and again, a third of what a connect costs."""
+COLLECT = (20_000, 10, 10)
+"""Thresholds of the collector. Of those who connect at the same time there are more objects than its usual first one,
+700, and none of them are garbage: with that it looks at each again and again, a quarter of what a connect costs."""
 FORCED_EXIT = 1
 
 

@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
+from hadir.dev.embedded import EmbeddedValkey
+from hadir.http.protocol import HttpProtocol, SocketProtocol
 from hadir.http.wire import Wire, past, payload_of
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.messages import MITRA_SENDS, CloseCode
 from hadir.realtime.peer import Login, Peer
 from tests.support import eventually
+from tests.support.system import System
 
 STREAMS = int(os.environ.get("HADIR_TEST_STREAMS", "2000"))
 BEAT = b'{"type":"ping"}'
@@ -222,6 +225,26 @@ async def test_a_socket_that_has_ended_is_gone_without_a_collector() -> None:
         assert left == []
     finally:
         gc.enable()
+
+
+async def test_a_handshake_and_a_request_leave_nothing_to_a_collector(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url) as system:
+        served, mitra = await system.instance(), await system.account()
+        gc.collect()
+        gc.disable()
+        try:
+            phone = await system.phone(served, mitra)
+            await phone.ask(type="ping")
+            answer = await system.http.get(f"{served.url}/health", headers={"Connection": "close"})
+            assert answer.status_code == 200
+
+            def left() -> list[object]:
+                kinds = (HttpProtocol, SocketProtocol, ServerProtocol)
+                return [each for each in gc.get_objects() if isinstance(each, kinds)]
+
+            await eventually(lambda: not left())
+        finally:
+            gc.enable()
 
 
 async def test_who_does_not_read_our_close_frame_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
