@@ -1,17 +1,18 @@
 // A load of WebSockets, or of HTTP requests, from one thread with epoll; it is meant to cost less than any server under it.
 //
 //   load ws PORT PATH TOKENS   one token a line; commands on standard input, one JSON line each on standard output:
-//     said TEXT                what the server's first message contains      (before open; default "hello")
-//     opening TEXT             a frame to send after the upgrade             (before open; default none)
+//     said TEXT                what the server's greeting contains; empty: there is none   (before open; default "hello")
+//     opening TEXT             a frame to send after the upgrade                           (before open; default none)
 //     ping TEXT | pong TEXT    a beat, and what its answer contains
 //     open N RATE              N more sockets, RATE a second, each until the server has said that
-//     beat RATE SECONDS        open loop, one socket after the other; every answer is waited for, at most five seconds
+//     beat RATE SECONDS        open loop, one socket after the other; every answer is waited for, at most five seconds,
+//                              and its time counts from when the beat was due
 //     live RATE CHURN SECONDS  the same while CHURN sockets a second are reset and opened again
 //     watch TEXT N SECONDS     until N messages that contain TEXT have come
 //     reset N                  ends the first N sockets with a TCP reset
 //   load http PORT PATH K SECONDS [HEADER]   K keep-alive connections, each with one request after the other
 //
-// Exit code 1 with one sentence on standard error where something cannot be done.
+// A server's Ping frames are answered. Exit code 1 with one sentence on standard error where something cannot be done.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -40,6 +41,7 @@
 #define PREFIX 256            // bytes of a message that are looked at
 #define PATIENCE 5.0          // seconds until an answer counts as lost
 
+enum { TEXT = 1, CLOSE = 8, PING = 9, PONG = 10 };
 enum { CLOSED, CONNECTING, UPGRADING, GREETING, OPEN };
 
 typedef struct {
@@ -132,11 +134,10 @@ static void reset(Socket *s) {
     end(s, "", "");
 }
 
-static void send_text(Socket *s, const char *text) {
+static void send_frame(Socket *s, int opcode, const char *data, size_t size) {
     static const unsigned char key[4] = {0x5a, 0xa7, 0x13, 0xc4};
     unsigned char frame[PREFIX + 8];
-    size_t size = strlen(text);
-    frame[0] = 0x81;
+    frame[0] = 0x80 | opcode;
     size_t head = 2;
     if (size < 126) {
         frame[1] = 0x80 | size;
@@ -144,9 +145,13 @@ static void send_text(Socket *s, const char *text) {
         frame[1] = 0x80 | 126, frame[2] = size >> 8, frame[3] = size & 255, head = 4;
     }
     memcpy(frame + head, key, 4);
-    for (size_t n = 0; n < size; n++) frame[head + 4 + n] = text[n] ^ key[n & 3];
+    for (size_t n = 0; n < size; n++) frame[head + 4 + n] = data[n] ^ key[n & 3];
     size += head + 4;
     if (write(s->fd, frame, size) != (ssize_t)size) end(s, "The server did not read.", "");
+}
+
+static void send_text(Socket *s, const char *text) {
+    send_frame(s, TEXT, text, strlen(text));
 }
 
 static void begin(int index) {
@@ -158,14 +163,19 @@ static void begin(int index) {
     epoll_ctl(poller, EPOLL_CTL_ADD, s->fd, &event);
 }
 
+static void greeted(Socket *s) {
+    s->state = OPEN;
+    took(now() - s->asked);
+    s->asked = 0, standing++, under_way--;
+}
+
 static void heard(Socket *s) {
+    int opcode = s->head[0] & 15;
     s->text[s->taken] = 0;
+    if (opcode == PING) send_frame(s, PONG, s->text, s->taken);
+    if (opcode >= CLOSE) return;
     if (s->state == GREETING) {
-        if (strstr(s->text, said)) {
-            s->state = OPEN;
-            took(now() - s->asked);
-            s->asked = 0, standing++, under_way--;
-        }
+        if (strstr(s->text, said)) greeted(s);
         return;
     }
     if (wanted && strstr(s->text, wanted)) {
@@ -190,11 +200,11 @@ static void take(Socket *s, const unsigned char *data, size_t size) {
         if (s->head_size < 2 + wide) continue;
         s->left = wide ? 0 : length;
         for (int n = 0; n < wide; n++) s->left = s->left << 8 | s->head[2 + n];
-        if ((s->head[0] & 15) == 8) {
+        if ((s->head[0] & 15) == CLOSE) {
             end(s, "The server closed the socket.", "");
             return;
         }
-        if (!s->left) s->head_size = 0;
+        if (!s->left) heard(s), s->head_size = s->taken = 0;
     }
 }
 
@@ -216,6 +226,7 @@ static void upgraded(Socket *s, int size) {
     memcpy(rest, ends + 4, more);
     s->state = GREETING, s->taken = s->head_size = 0, s->left = 0;
     if (*opening) send_text(s, opening);
+    if (!*said && s->state == GREETING) greeted(s);
     take(s, rest, more);
 }
 
@@ -277,7 +288,7 @@ static void live(double rate, double churn, double seconds) {
         for (int most = 256; sent < at * rate && most--; sent++) {
             for (int tries = 0; tries < count && (sockets[next].state != OPEN || sockets[next].asked); tries++) next = (next + 1) % count;
             if (sockets[next].state != OPEN || sockets[next].asked) break;
-            sockets[next].asked = now();
+            sockets[next].asked = began + sent / rate;
             send_text(&sockets[next], ping);
             next = (next + 1) % count;
         }
