@@ -5,6 +5,7 @@
 # make broken  breaks the code, one rule at a time, and sees its test fail
 # make company installs Valkey 8 for the tests that want other servers than the embedded ones; Debian's packages: .ci/run
 # make bench   what sockets, beats, connects and the beacon cost beside other servers: docs/performance.md   (bench-quick: two minutes)
+# make peers   installs what Hadir is measured against (hadir bench peers sees that each does its work)
 # make docs    writes docs/openapi.json, docs/asyncapi.json, docs/sessions.md and the rules of docs/reliability.md
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
@@ -48,8 +49,17 @@ bench: peers
 bench-quick: install
 	@exec $(BIN)/python -m benchmarks.performance --quick
 
-peers: install
+# Those in Python in an environment of their own: their versions are not the project's. Those on Node only where there is npm.
+peers: install $(VENV)/peers/installed $(if $(shell command -v npm),benchmarks/peers/node_modules/installed)
+
+$(VENV)/peers/installed: benchmarks/peers/requirements.txt
+	@test -x $(VENV)/peers/bin/python || $(PYTHON) -m venv $(VENV)/peers
+	@$(VENV)/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+benchmarks/peers/node_modules/installed: benchmarks/peers/package.json
 	@npm install --prefix benchmarks/peers --no-package-lock --no-audit --no-fund --silent
+	@touch $@
 
 docs: install
 	@$(BIN)/python -m hadir.http.documents docs

@@ -551,6 +551,20 @@ PAIRS = [
     Pair("one millisecond: another has its own score", f"{RT}/scripts/beat.lua",
          "if ARGV[1 + 2 * count + n] ~= age then", "if not age then",
          "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
+    Pair("peers: a wrong token is refused", "benchmarks/peers/asgi/mitra.py",
+         ' and claims["role"] == "mitra" else', " else",
+         "tests/test_peers.py::test_plain_starlette_does_what_it_is_measured_at"),
+    Pair("peers: a beat reaches Valkey", "benchmarks/peers/asgi/plain.py",
+         "await valkey.set(heartbeat_key(mitra.mitra_id), utc_now(), ex=STALE_S)", "pass",
+         "tests/test_peers.py::test_plain_starlette_does_what_it_is_measured_at"),
+    Pair("peers: all are told", "benchmarks/peers/asgi/plain.py", "for socket in tuple(sockets):", "for socket in ():",
+         "tests/test_peers.py::test_plain_starlette_does_what_it_is_measured_at"),
+    Pair("peers: on a core of its own", "benchmarks/peers/programs.py", "os.sched_setaffinity(0, {core})", "pass",
+         "tests/test_peers.py::test_a_peer_runs_on_its_core_and_is_gone_afterwards"),
+    Pair("peers: nothing stays", "benchmarks/peers/programs.py", "            await _end(process)", "            pass",
+         "tests/test_peers.py::test_a_peer_runs_on_its_core_and_is_gone_afterwards"),
+    Pair("peers: why one did not start", "benchmarks/peers/programs.py", "{failure} {said.read()", "{failure} {b''",
+         "tests/test_peers.py::test_a_peer_that_does_not_start_says_why"),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from benchmarks.load import Load, build
+from benchmarks.load import HADIR, Dialect, Load, build
 from benchmarks.performance.report import SOCKETS, Goal, ratio, table
 
 Serve = Callable[[ServerConnection], Awaitable[None]]
@@ -21,7 +21,9 @@ LONG = "x" * 70_000
 
 
 @asynccontextmanager
-async def load_on(handler: Serve, folder: Path, tokens: str = "a\nb\nc\n") -> AsyncIterator[Load]:
+async def load_on(
+    handler: Serve, folder: Path, tokens: str = "a\nb\nc\n", dialect: Dialect = HADIR
+) -> AsyncIterator[Load]:
     """A load on a server of the websockets library that takes the tokens a, b and c."""
     if shutil.which("cc") is None:
         pytest.skip("there is no C compiler: apt-get install gcc libc6-dev")
@@ -34,7 +36,7 @@ async def load_on(handler: Serve, folder: Path, tokens: str = "a\nb\nc\n") -> As
     (folder / "tokens").write_text(tokens)
     async with serve(handler, "127.0.0.1", 0, process_request=only_known, compression=None) as server:
         port = next(iter(server.sockets)).getsockname()[1]
-        async with Load(port, "/ws", folder / "tokens") as load:
+        async with Load(port, folder / "tokens", dialect) as load:
             yield load
 
 
@@ -100,6 +102,63 @@ async def test_a_message_to_all_is_seen_as_often_as_it_came(tmp_path: Path) -> N
         seen = await load("watch news 3 5")
         assert seen["seen"] == 3
         assert seen["began_s"] <= seen["first_s"] <= seen["last_s"]
+
+
+async def test_other_words_are_said_to_other_servers(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def other(connection: ServerConnection) -> None:
+        said.append(str(await connection.recv()))
+        await connection.send("welcome")
+        async for message in connection:
+            said.append(str(message))
+            await connection.send("answer")
+
+    dialect = Dialect("/other", opening="40", greeting="welcome", beat="beat", pong="answer")
+    async with load_on(other, tmp_path, "a\n", dialect) as load:
+        assert (await load("open 1 1000"))["opened"] == 1
+        beaten = await load("beat 20 0.2")
+        assert beaten["answered"] == beaten["sent"] >= 2
+    assert said == ["40", *["beat"] * beaten["sent"]]
+
+
+async def test_a_server_that_greets_nobody_has_a_socket_after_the_upgrade(tmp_path: Path) -> None:
+    async def silent(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+
+    async with load_on(silent, tmp_path, dialect=Dialect("/ws", greeting="")) as load:
+        assert (await load("open 3 1000"))["opened"] == 3
+
+
+async def test_pings_of_the_server_are_answered(tmp_path: Path) -> None:
+    answered = asyncio.Event()
+
+    async def asks(connection: ServerConnection) -> None:
+        await connection.send('{"type":"hello"}')
+        for data in (b"1234", b""):
+            await (await connection.ping(data))
+        answered.set()
+        await connection.send('{"type":"news"}')
+        await connection.wait_closed()
+
+    async with load_on(asks, tmp_path, "a\n") as load:
+        await load("open 1 1000")
+        assert (await load("watch news 1 5"))["seen"] == 1
+        assert answered.is_set()
+
+
+async def test_an_answer_is_timed_from_when_its_beat_was_due(tmp_path: Path) -> None:
+    """The one socket is answered after 0.2 s: the beats that were due meanwhile waited for it."""
+
+    async def slow(connection: ServerConnection) -> None:
+        await connection.send('{"type":"hello"}')
+        async for _ in connection:
+            await asyncio.sleep(0.2)
+            await connection.send('{"type":"pong"}')
+
+    async with load_on(slow, tmp_path, "a\n") as load:
+        await load("open 1 1000")
+        assert (await load("beat 20 0.9"))["max_ms"] > 400
 
 
 def test_what_was_missed_is_marked_by_how_much() -> None:

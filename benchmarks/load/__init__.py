@@ -1,4 +1,4 @@
-"""The load generator `load.c`, built when it is first wanted."""
+"""The load generator `load.c`, built when it is first wanted, and the words in which it speaks to a server."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,14 +26,43 @@ def build() -> Path:
     return BINARY
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What differs from one library to the next."""
+
+    path: str
+    opening: str = ""
+    """A text frame that the client sends after the 101, before the greeting comes."""
+    greeting: str = '"hello"'
+    """What the first frame that means "you are in" contains; empty: there is none."""
+    beat: str = '{"type":"ping"}'
+    pong: str = '"pong"'
+    """What the answer to a beat contains."""
+
+
+HADIR = Dialect("/ws/mitra")
+SOCKET_IO = Dialect(
+    "/socket.io/?EIO=4&transport=websocket", opening="40", greeting='42["hello"', beat='420["ping"]', pong="430["
+)
+
+
 class Load:
     """WebSockets of one server, as `load.c` describes; `async with`."""
 
-    def __init__(self, port: int, path: str, tokens: Path) -> None:
-        self._words = ("ws", str(port), path, str(tokens))
+    def __init__(self, port: int, tokens: Path, dialect: Dialect = HADIR) -> None:
+        self._words = ("ws", str(port), dialect.path, str(tokens))
+        self._dialect = dialect
 
     async def __aenter__(self) -> Self:
         self._process = await _started(self._words, stdin=asyncio.subprocess.PIPE)
+        speaks = self._dialect
+        for word, text in (
+            ("opening", speaks.opening),
+            ("said", speaks.greeting),
+            ("ping", speaks.beat),
+            ("pong", speaks.pong),
+        ):
+            await self(f"{word} {text}")
         return self
 
     async def __aexit__(self, *_: object) -> None:

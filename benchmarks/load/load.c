@@ -40,6 +40,7 @@
 #define AT_ONCE 200           // handshakes under way
 #define PREFIX 256            // bytes of a message that are looked at
 #define PATIENCE 5.0          // seconds until an answer counts as lost
+#define SLOWEST 20.0          // times as long as it was to take until opening is given up
 
 enum { TEXT = 1, CLOSE = 8, PING = 9, PONG = 10 };
 enum { CLOSED, CONNECTING, UPGRADING, GREETING, OPEN };
@@ -63,7 +64,7 @@ static long found;
 static float *calls;
 static long calls_count;
 static char first_error[PREFIX];
-static int failed, under_way;
+static int failed, under_way, awaited;
 
 static void die(const char *format, ...) {
     va_list words;
@@ -122,6 +123,7 @@ static void end(Socket *s, const char *why, const char *more) {
         if (!*first_error) snprintf(first_error, sizeof first_error, "%s%.100s", why, more);
     } else if (s->state == OPEN) {
         standing--;
+        if (s->asked) awaited--;
     }
     close(s->fd);
     s->state = CLOSED;
@@ -180,7 +182,7 @@ static void heard(Socket *s) {
     }
     if (wanted && strstr(s->text, wanted)) {
         found++;
-        if (s->asked) took(now() - s->asked);
+        if (s->asked) took(now() - s->asked), awaited--;
         s->asked = 0;
     }
 }
@@ -274,21 +276,24 @@ static void open_more(int more, double rate) {
         turn(count < target ? 1 : 50);
         if (standing + failed != before) moved = now();
         else if (now() - moved > 4 * PATIENCE) break;
+        if (now() - began > SLOWEST * (1 + more / rate)) break;
     }
     printf("{\"opened\":%d,\"failed\":%d,\"error\":\"%s\",\"seconds\":%.3f,", standing - stood, more - standing + stood, first_error, now() - began);
     print_latency();
 }
 
 static void live(double rate, double churn, double seconds) {
+    wanted = pong;
+    for (double since = now(); awaited && now() - since < 4 * PATIENCE;) turn(10);  // those that were late before
     double began = now(), used = cpu();
     long sent = 0, answered_before = found = calls_count = 0;
     int next = 0, stood = standing, churned = 0, victim = 0;
-    wanted = pong, failed = 0, *first_error = 0;
+    failed = 0, *first_error = 0;
     for (double at = 0; at < seconds; at = now() - began) {
         for (int most = 256; sent < at * rate && most--; sent++) {
             for (int tries = 0; tries < count && (sockets[next].state != OPEN || sockets[next].asked); tries++) next = (next + 1) % count;
             if (sockets[next].state != OPEN || sockets[next].asked) break;
-            sockets[next].asked = began + sent / rate;
+            sockets[next].asked = began + sent / rate, awaited++;
             send_text(&sockets[next], ping);
             next = (next + 1) % count;
         }

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import statistics
+import time
+import uuid
+from dataclasses import dataclass
 
 import httpx
 import redis.asyncio as redis
 
-from benchmarks.load import http
+from benchmarks.load import Load, http
 from benchmarks.performance.servers import Server
 
 CONNECTS_PER_S = 1_500.0
@@ -16,28 +19,27 @@ WARM_S = 4.0
 BEACON_CONNECTIONS = 32
 FRAMES_PER_S = 5.0
 """What a socket may send (docs/protocol.md)."""
+BUSY = 0.85
+"""How much of its core a server is given to do; above, beats wait for each other and a figure is one of the queue."""
+TELLINGS, TOLD_S = 5, 30.0
 SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much is measured: sockets of which half are there before those that count, beats a second, seconds."""
+    """Sockets, of which half are there before those that count; beats a second at most; seconds."""
 
     sockets: int
-    beats: int
     rate: float
     seconds: float
 
-    def at_most(self, rate: float | None) -> Size:
-        return self if rate is None else replace(self, rate=min(self.rate, rate))
 
-
-FULL = Size(19_000, 18_000, 45_000.0, 8.0)
-QUICK = Size(3_000, 3_000, 9_000.0, 4.0)
+FULL = Size(19_000, 45_000.0, 8.0)
+QUICK = Size(3_000, 9_000.0, 4.0)
 
 
 async def of_sockets(server: Server, size: Size) -> dict[str, float]:
-    """Memory a socket, connects and beats a CPU-second, milliseconds until the answer.
+    """Memory a socket, connects, beats and tellings a CPU-second, milliseconds until the answer and the last byte.
 
     Raises `RuntimeError` where sockets or answers are lost.
     """
@@ -47,9 +49,10 @@ async def of_sockets(server: Server, size: Size) -> dict[str, float]:
         half, spent = server.rss, server.cpu_s
         opened(await load(f"open {size.sockets - size.sockets // 2} {CONNECTS_PER_S}"))
         connecting = server.cpu_s - spent
-        await load(f"beat {size.rate / 4} {WARM_S}")
-        whole = server.rss
-        rate = min(size.rate, size.sockets * FRAMES_PER_S * 0.9)
+        spent = server.cpu_s
+        warm = await load(f"beat {size.rate / 4} {WARM_S}")
+        whole, takes = server.rss, warm["answered"] / (server.cpu_s - spent)
+        rate = min(size.rate, size.sockets * FRAMES_PER_S * 0.9, takes * BUSY)
         spent = server.cpu_s
         beaten = await load(f"beat {rate} {size.seconds}")
         spent = server.cpu_s - spent
@@ -57,6 +60,7 @@ async def of_sockets(server: Server, size: Size) -> dict[str, float]:
             raise RuntimeError(f"beats: {beaten}")
         if server.records:
             await recorded(server, size.sockets)
+        told = await tellings(server, load, size.sockets)
     more = size.sockets - size.sockets // 2
     return {
         "kb_per_socket": (whole - half) / more / 1024,
@@ -66,6 +70,33 @@ async def of_sockets(server: Server, size: Size) -> dict[str, float]:
         "beat_p50_ms": beaten["p50_ms"],
         "beat_p99_ms": beaten["p99_ms"],
         "load_cores": beaten["cpu_s"] / beaten["seconds"],
+        **told,
+    }
+
+
+async def of_fanout(server: Server, size: Size) -> dict[str, float]:
+    """For a server that does nothing else."""
+    async with server.sockets() as load:
+        opened(await load(f"open {size.sockets} {CONNECTS_PER_S}"))
+        await asyncio.sleep(SETTLE_S)  # it says nothing when a socket listens
+        return await tellings(server, load, size.sockets)
+
+
+async def tellings(server: Server, load: Load, sockets: int) -> dict[str, float]:
+    """Messages to all that a CPU-second delivers; ms from asking for one to the last byte at the last socket."""
+    took, spent = [], server.cpu_s
+    for _ in range(TELLINGS):
+        mark = uuid.uuid4().hex
+        watching = asyncio.create_task(load(f"watch {mark} {sockets} {TOLD_S}"))
+        asked = time.monotonic()
+        await server.tell(mark)
+        seen = await watching
+        if seen["seen"] < sockets:
+            raise RuntimeError(f"told: {seen}")
+        took.append((seen["last_s"] - asked) * 1000)
+    return {
+        "told_per_cpu_s": TELLINGS * sockets / (server.cpu_s - spent),
+        "told_last_ms": statistics.median(took),
     }
 
 

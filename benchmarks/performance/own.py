@@ -11,8 +11,7 @@ import jwt
 import orjson
 import redis.asyncio as redis
 
-from benchmarks.load import Load
-from benchmarks.performance.measure import CONNECTS_PER_S, opened
+from benchmarks.performance.measure import CONNECTS_PER_S, opened, tellings
 from benchmarks.performance.servers import Server, another, statements_of
 from hadir.realtime.keys import Keys
 
@@ -22,21 +21,11 @@ CHURN_PER_S = 100.0
 LAG = re.compile(r'hadir_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)')
 
 
-async def config_event(server: Server, sockets: int, tries: int) -> list[float]:
+async def config_event(server: Server, sockets: int) -> float:
     """Milliseconds from an operator's request to the last byte at the last socket."""
-    took, url = [], f"{server.inner}/api/internal/config/app_notice"
-    async with server.sockets() as load, httpx.AsyncClient(headers=server.operator) as http:
+    async with server.sockets() as load:
         opened(await load(f"open {sockets} {CONNECTS_PER_S}"))
-        for number in range(tries):
-            watching = asyncio.create_task(load(f"watch config.updated {sockets} {TOLD_S}"))
-            await asyncio.sleep(1)
-            asked = time.monotonic()
-            (await http.put(url, json={"value": f"notice {number}"})).raise_for_status()
-            seen = await watching
-            if seen["seen"] < sockets:
-                raise RuntimeError(f"config event: {seen}")
-            took.append((seen["last_s"] - asked) * 1000)
-    return took
+        return (await tellings(server, load, sockets))["told_last_ms"]
 
 
 async def loss_event(server: Server, tries: int) -> list[float]:
@@ -86,8 +75,9 @@ async def storm(server: Server, sockets: int) -> tuple[float, int]:
     async with another(server) as heir, httpx.AsyncClient() as http:
         async with server.sockets() as load:
             opened(await load(f"open {sockets} {CONNECTS_PER_S}"))
-            server.process.kill()
-        async with Load(heir.port, "/ws/mitra", heir.tokens) as load, statements_of(server) as statements:
+            for process in server.processes:
+                process.kill()
+        async with heir.sockets() as load, statements_of(server) as statements:
             began = time.monotonic()
             opened(await load(f"open {sockets} 2000"))
             while True:

@@ -35,6 +35,11 @@ SOCKETS = (
     Column("beats_per_cpu_s", "beats a CPU-second"),
     Column("connects_per_cpu_s", "connects a CPU-second"),
     Column("beat_p99_ms", "p99 of an answer, ms", 1),
+    Column("beats_per_s", "beats a second then"),
+)
+FANOUT = (
+    Column("told_per_cpu_s", "messages delivered a CPU-second"),
+    Column("told_last_ms", "ms to the last byte"),
 )
 BEACON = (
     Column("beacon_whole_per_cpu_s", "GET a CPU-second"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import secrets
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +20,8 @@ import httpx
 import psutil
 
 from benchmarks.document import ROOT
-from benchmarks.load import Load
-from benchmarks.peers import Peer
+from benchmarks.load import HADIR, Dialect, Load
+from benchmarks.peers import FLOOR, Peer, publish
 from benchmarks.sockets import accounts
 from hadir.config import Config, load
 from hadir.db.migrate import migrate
@@ -37,13 +38,17 @@ TOKEN_S = 86_400.0
 class Server:
     """A running server and the Valkey that it writes to."""
 
-    process: psutil.Process
+    processes: Sequence[psutil.Process]
     port: int
     valkey_url: str
     tokens: Path
+    tell: Callable[[str], Awaitable[None]]
+    """Has a message that contains the text sent to every socket."""
+    dialect: Dialect = HADIR
     database_url: str = ""
     """Empty for a peer: it has none."""
     records: bool = True
+    """Whether beats reach Valkey."""
     inner: str = ""
     operator: Mapping[str, str] = field(default_factory=dict)
     """Headers of someone who may change things."""
@@ -52,15 +57,15 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
+        times = [process.cpu_times() for process in self.processes]
+        return float(sum(each.user + each.system for each in times))
 
     @property
     def rss(self) -> int:
-        return int(self.process.memory_info().rss)
+        return sum(int(process.memory_info().rss) for process in self.processes)
 
     def sockets(self) -> Load:
-        return Load(self.port, "/ws/mitra", self.tokens)
+        return Load(self.port, self.tokens, self.dialect)
 
 
 def on_own_core() -> Callable[[], None]:
@@ -104,8 +109,23 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
         async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
             await _ready(port, "/ready")
             inner = f"http://127.0.0.1:{port + 1}"
+
+            async def tell(text: str) -> None:
+                async with httpx.AsyncClient(headers=bearer) as http:
+                    answer = await http.put(f"{inner}/api/internal/config/app_notice", json={"value": text})
+                    answer.raise_for_status()
+
             yield Server(
-                process, port, valkey_url, tokens, postgres_url, True, inner, bearer, environment, postgres_log
+                [process],
+                port,
+                valkey_url,
+                tokens,
+                tell,
+                database_url=postgres_url,
+                inner=inner,
+                operator=bearer,
+                environment=environment,
+                postgres_log=postgres_log,
             )
 
 
@@ -121,7 +141,7 @@ async def another(server: Server) -> AsyncIterator[Server]:
     }
     async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
         await _ready(port, "/ready")
-        yield replace(server, process=process, port=port, inner=f"http://127.0.0.1:{port + 1}")
+        yield replace(server, processes=[process], port=port, inner=f"http://127.0.0.1:{port + 1}")
 
 
 @dataclass(slots=True)
@@ -162,9 +182,13 @@ async def peer(which: Peer, mitras: int) -> AsyncIterator[Server]:
         config = load({"DATABASE_URL": "postgresql://-", "VALKEY_URL": valkey_url, "AUTH_JWT_SECRET": secret})
         ids = [str(uuid.uuid4()) for _ in range(mitras)]
         tokens = _write(folder, [mint(config, "mitra", each, each, TOKEN_S) for each in ids])
-        async with _running((*which.command, str(port), valkey_url, secret), {}) as process:
-            await _ready(port, "/")
-            yield Server(process, port, valkey_url, tokens, records=which.records)
+
+        async def tell(text: str) -> None:
+            await publish(port, json.dumps({"type": "config.updated", "config": {"app_notice": text}}).encode())
+
+        async with which.serve(port, valkey_url, secret, CORES[0]) as pids:
+            processes = [psutil.Process(pid) for pid in pids]
+            yield Server(processes, port, valkey_url, tokens, tell, which.dialect, records=which is not FLOOR)
 
 
 @asynccontextmanager
@@ -207,7 +231,7 @@ async def _operator(database_url: str, config: Config) -> str:
 
 
 async def _ready(port: int, path: str) -> None:
-    """Waits until the server answers, well or (a peer that has no such page) not."""
+    """Waits until an instance is ready."""
     async with asyncio.timeout(READY_S), httpx.AsyncClient() as http:
         while True:
             try:
@@ -215,7 +239,7 @@ async def _ready(port: int, path: str) -> None:
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
                 continue
-            if answer.status_code != 503:
+            if answer.status_code == 200:
                 return
             await asyncio.sleep(0.05)
 
