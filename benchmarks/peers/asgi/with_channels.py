@@ -15,11 +15,14 @@ import django  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 options = asked()
+VALKEY = {
+    "address": options.valkey_url,
+    "socket_timeout": None,  # redis-py's default is as long as the layer's own wait for a message, and would break it
+    "max_connections": 10_000,  # the layer takes one for everything that is under way, and fails where there is none
+}
 settings.configure(
     ALLOWED_HOSTS=["*"],
-    CHANNEL_LAYERS={
-        "default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [options.valkey_url]}}
-    },
+    CHANNEL_LAYERS={"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [VALKEY]}}},
 )
 django.setup()
 
