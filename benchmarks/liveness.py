@@ -8,50 +8,24 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
+import secrets
 import statistics
-import sys
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import uvloop
 import websockets
 
+from benchmarks.scene import instance, stores
 from hadir.config import Config, load
-from hadir.db.migrate import migrate
 from hadir.db.pool import Postgres
 from hadir.dev.accounts import create_account
-from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey, dies_with_parent, free_port
 from hadir.http.auth import mint
 
 QUIET_S = 0.7
 """Longer than the half second after which a change goes out at once."""
-SECRET = "a-secret-of-the-benchmark-that-is-long-enough"
 READY_S = 20.0
-
-
-async def instance(environment: dict[str, str], stack: AsyncExitStack) -> dict[str, str]:
-    """A running `hadir serve`; answers its environment."""
-    own = environment | {"PORT": str(free_port()), "INTERNAL_PORT": str(free_port())}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "hadir",
-        "serve",
-        env=own | {"PATH": os.environ["PATH"]},
-        stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=dies_with_parent(),
-    )
-
-    async def stop() -> None:
-        process.terminate()
-        await process.wait()
-
-    stack.push_async_callback(stop)
-    return own
 
 
 async def connected(url: str, token: str, *, within: float = READY_S) -> Any:
@@ -109,19 +83,12 @@ async def tries(config: Config, first: dict[str, str], second: dict[str, str], c
 
 
 async def main(count: int) -> None:
-    with TemporaryDirectory(prefix="hadir-bench-") as folder:
-        Path(folder).chmod(0o711)  # for the user that PostgreSQL runs as
-        async with AsyncExitStack() as stack:
-            postgres, valkey = EmbeddedPostgres(Path(folder) / "postgres"), EmbeddedValkey(Path(folder))
-            await postgres.start()
-            stack.push_async_callback(postgres.stop)
-            await valkey.start()
-            stack.push_async_callback(valkey.stop)
-            await migrate(postgres.url)
-            environment = {"DATABASE_URL": postgres.url, "VALKEY_URL": valkey.url, "AUTH_JWT_SECRET": SECRET}
-            environment["DRAIN_SECONDS"] = "0"
-            first, second = await instance(environment, stack), await instance(environment, stack)
-            delays = sorted(await tries(load(first), first, second, count))
+    async with AsyncExitStack() as stack:
+        postgres, valkey = await stack.enter_async_context(stores())
+        environment = {"DATABASE_URL": postgres.url, "VALKEY_URL": valkey.url, "AUTH_JWT_SECRET": secrets.token_hex(32)}
+        environment["DRAIN_SECONDS"] = "0"
+        first, second = await instance(environment, stack), await instance(environment, stack)
+        delays = sorted(await tries(load(first), first, second, count))
     ms = [delay * 1000 for delay in delays]
     print(
         f"{len(ms)} connects on one instance until the presence frame on a dashboard of another, ms: "

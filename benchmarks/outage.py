@@ -18,18 +18,14 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import uvloop
 
 from benchmarks.document import RELIABILITY, made, write
-from benchmarks.liveness import instance
-from benchmarks.sockets import CONNECTS_PER_S, Socket, accounts, beat_for, open_socket
+from benchmarks.scene import CONNECTS_PER_S, Socket, accounts, beat_for, instance, open_socket, stores
 from hadir.config import load, raise_descriptor_limit
-from hadir.db.migrate import migrate
-from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from hadir.dev.embedded import EmbeddedValkey
 
 REQUEST = b"GET /api/beacon HTTP/1.1\r\nHost: localhost\r\n\r\n"
 ANSWER_S = 10.0
@@ -189,11 +185,7 @@ async def outage(requests: Requests, valkey: EmbeddedValkey, seconds: float) -> 
 async def main(mitras: int, per_s: float, seconds: float, cache_s: float, keep: bool) -> int:
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="hadir-bench-")))
-        folder.chmod(0o711)  # for the user that PostgreSQL runs as
-        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
-        valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
-        await migrate(postgres.url)
+        postgres, valkey = await stack.enter_async_context(stores())
         environment = {
             "DATABASE_URL": postgres.url,
             "VALKEY_URL": valkey.url,

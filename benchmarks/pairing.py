@@ -15,24 +15,20 @@ import contextlib
 import json
 import os
 import random
+import secrets
 import statistics
 import time
 import uuid
 from contextlib import AsyncExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import uvloop
 
-from benchmarks.liveness import SECRET, instance
-from benchmarks.sockets import PING, Socket, accounts, masked, open_socket
+from benchmarks.scene import PING, Socket, accounts, instance, masked, open_socket, stores
 from hadir.config import load
-from hadir.db.migrate import migrate
 from hadir.db.pool import Postgres
 from hadir.dev.accounts import create_account
-from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.http.auth import mint
 
 CONNECTS_AT_ONCE = 50
@@ -89,15 +85,11 @@ class Mitra(Socket):
 
 async def measure(count: int, tries: int, frozen: bool) -> int:
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory()))
-        folder.chmod(0o711)
-        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
-        valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
-        await migrate(postgres.url)
+        postgres, valkey = await stack.enter_async_context(stores())
         environment = {
             "DATABASE_URL": postgres.url,
             "VALKEY_URL": valkey.url,
-            "AUTH_JWT_SECRET": SECRET,
+            "AUTH_JWT_SECRET": secrets.token_hex(32),
             "HOST": "127.0.0.1",
             "PAIRING_WAVE_SIZE": str(count),
             "DRAIN_SECONDS": "0",

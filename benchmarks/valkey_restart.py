@@ -15,19 +15,15 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import orjson
 import uvloop
 
 from benchmarks.document import RELIABILITY, made, write
-from benchmarks.liveness import instance
 from benchmarks.outage import Asker, connected, ready
-from benchmarks.sockets import accounts, beat_for
+from benchmarks.scene import accounts, beat_for, instance, stores
 from hadir.config import load, raise_descriptor_limit
-from hadir.db.migrate import migrate
-from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
+from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime.verify import Verifier, opened
 
 PROMISED_S = 5.0
@@ -80,11 +76,7 @@ async def restart(
 async def main(count: int, interval_s: float, away_s: float, times: int, keep: bool) -> int:
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="hadir-bench-")))
-        folder.chmod(0o711)  # for the user that PostgreSQL runs as
-        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
-        valkey = await stack.enter_async_context(EmbeddedValkey(folder / "valkey"))
-        await migrate(postgres.url)
+        postgres, valkey = await stack.enter_async_context(stores())
         environment = {
             "DATABASE_URL": postgres.url,
             "VALKEY_URL": valkey.url,

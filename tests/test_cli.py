@@ -203,16 +203,16 @@ async def test_bench_lists_what_there_is() -> None:
     ended = await hadir("bench")
     assert (ended.code, ended.err) == (0, "")
     listed = dict(line.split(maxsplit=1) for line in ended.out.splitlines())
-    assert {"sockets", "liveness", "search", "pairing", "deaths"} <= listed.keys()
+    assert {"performance", "liveness", "search", "pairing", "deaths"} <= listed.keys()
     assert "__init__" not in listed
-    assert listed["sockets"].startswith("Sockets that stand and beat"), "each says what it measures"
+    assert listed["performance"].startswith("What a socket, a beat, a connect"), "each says what it measures"
 
 
 async def test_bench_hands_everything_behind_the_name_on() -> None:
-    ended = await hadir("bench", "sockets", "--help", PYTHONPATH="elsewhere")
+    ended = await hadir("bench", "performance", "--help", PYTHONPATH="elsewhere")
     assert ended.code == 0
-    assert "Sockets that stand and beat on one instance" in ended.out
-    wrong = await hadir("bench", "sockets", "--sockets", "many")
+    assert "What a socket, a beat, a connect" in ended.out
+    wrong = await hadir("bench", "performance", "--sockets", "many")
     assert wrong.code == 2
     assert "many" in wrong.err
 
@@ -221,7 +221,7 @@ async def test_bench_of_what_there_is_not() -> None:
     ended = await hadir("bench", "everything")
     assert (ended.code, ended.out) == (2, "")
     (line,) = ended.err.splitlines()
-    assert re.fullmatch(r"Expected one of .*\bsockets\b.*, got 'everything'\.", line)
+    assert re.fullmatch(r"Expected one of .*\bperformance\b.*, got 'everything'\.", line)
 
 
 async def test_bench_of_an_installed_wheel(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import asyncpg
 import httpx
@@ -22,11 +21,10 @@ import psutil
 from benchmarks.document import ROOT
 from benchmarks.load import HADIR, Dialect, Load
 from benchmarks.peers import FLOOR, Peer, publish
-from benchmarks.sockets import accounts
+from benchmarks.scene import accounts, folder, stores
 from hadir.config import Config, load
-from hadir.db.migrate import migrate
 from hadir.dev.accounts import create_account
-from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey, dies_with_parent, free_port
+from hadir.dev.embedded import EmbeddedValkey, dies_with_parent, free_port
 from hadir.http.auth import mint
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -87,12 +85,11 @@ def leave_a_core() -> None:
 @asynccontextmanager
 async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
     """Hadir with everything on, and new stores: tokens, logins, limits, metrics."""
-    async with _stores(postgres=True) as (folder, postgres_url, valkey_url):
-        postgres_log = folder / "postgres" / "server.log"
+    async with stores() as (postgres, valkey):
         port = free_port(2)
         environment = {
-            "DATABASE_URL": postgres_url,
-            "VALKEY_URL": valkey_url,
+            "DATABASE_URL": postgres.url,
+            "VALKEY_URL": valkey.url,
             "AUTH_JWT_SECRET": secrets.token_hex(32),
             "HOST": "127.0.0.1",
             "PORT": str(port),
@@ -104,8 +101,8 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
             **settings,
         }
         config = load(environment)
-        tokens = _write(folder, await accounts(postgres_url, config, mitras))
-        bearer = {"authorization": f"Bearer {await _operator(postgres_url, config)}"}
+        tokens = _write(valkey.data_dir, await accounts(postgres.url, config, mitras))
+        bearer = {"authorization": f"Bearer {await _operator(postgres.url, config)}"}
         async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
             await _ready(port, "/ready")
             inner = f"http://127.0.0.1:{port + 1}"
@@ -118,14 +115,14 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
             yield Server(
                 [process],
                 port,
-                valkey_url,
+                valkey.url,
                 tokens,
                 tell,
-                database_url=postgres_url,
+                database_url=postgres.url,
                 inner=inner,
                 operator=bearer,
                 environment=environment,
-                postgres_log=postgres_log,
+                postgres_log=postgres.log,
             )
 
 
@@ -177,32 +174,25 @@ async def _logged(connection: asyncpg.Connection, what: str) -> None:
 @asynccontextmanager
 async def peer(which: Peer, mitras: int) -> AsyncIterator[Server]:
     """One of the servers that Hadir is measured beside."""
-    async with _stores(postgres=False) as (folder, _, valkey_url):
-        port, secret = free_port(), secrets.token_hex(32)
-        config = load({"DATABASE_URL": "postgresql://-", "VALKEY_URL": valkey_url, "AUTH_JWT_SECRET": secret})
-        ids = [str(uuid.uuid4()) for _ in range(mitras)]
-        tokens = _write(folder, [mint(config, "mitra", each, each, TOKEN_S) for each in ids])
-
-        async def tell(text: str) -> None:
-            await publish(port, json.dumps({"type": "config.updated", "config": {"app_notice": text}}).encode())
-
-        async with which.serve(port, valkey_url, secret, CORES[0]) as pids:
-            processes = [psutil.Process(pid) for pid in pids]
-            yield Server(processes, port, valkey_url, tokens, tell, which.dialect, records=which is not FLOOR)
+    with folder() as place:
+        async with EmbeddedValkey(place) as valkey:
+            async with _peer(which, mitras, valkey) as server:
+                yield server
 
 
 @asynccontextmanager
-async def _stores(*, postgres: bool) -> AsyncIterator[tuple[Path, str, str]]:
-    with TemporaryDirectory(prefix="hadir-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)  # for the user that PostgreSQL runs as
-        async with EmbeddedValkey(folder / "valkey") as valkey:
-            if not postgres:
-                yield folder, "", valkey.url
-                return
-            async with EmbeddedPostgres(folder / "postgres") as database:
-                await migrate(database.url)
-                yield folder, database.url, valkey.url
+async def _peer(which: Peer, mitras: int, valkey: EmbeddedValkey) -> AsyncIterator[Server]:
+    port, secret = free_port(), secrets.token_hex(32)
+    config = load({"DATABASE_URL": "postgresql://-", "VALKEY_URL": valkey.url, "AUTH_JWT_SECRET": secret})
+    ids = [str(uuid.uuid4()) for _ in range(mitras)]
+    tokens = _write(valkey.data_dir, [mint(config, "mitra", each, each, TOKEN_S) for each in ids])
+
+    async def tell(text: str) -> None:
+        await publish(port, json.dumps({"type": "config.updated", "config": {"app_notice": text}}).encode())
+
+    async with which.serve(port, valkey.url, secret, CORES[0]) as pids:
+        processes = [psutil.Process(pid) for pid in pids]
+        yield Server(processes, port, valkey.url, tokens, tell, which.dialect, records=which is not FLOOR)
 
 
 @asynccontextmanager
