@@ -565,6 +565,23 @@ PAIRS = [
          "tests/test_peers.py::test_a_peer_runs_on_its_core_and_is_gone_afterwards"),
     Pair("peers: why one did not start", "benchmarks/peers/programs.py", "{failure} {said.read()", "{failure} {b''",
          "tests/test_peers.py::test_a_peer_that_does_not_start_says_why"),
+    Pair("benchmark: an answer is timed from when its beat was due", "benchmarks/load/load.c",
+         "sockets[next].asked = began + sent / rate", "sockets[next].asked = now()",
+         "tests/test_performance.py::test_an_answer_is_timed_from_when_its_beat_was_due"),
+    Pair("benchmark: a server's pings are answered", "benchmarks/load/load.c",
+         "if (opcode == PING) send_frame(s, PONG, s->text, s->taken);", "",
+         "tests/test_performance.py::test_pings_of_the_server_are_answered"),
+    Pair("benchmark: long messages are passed over", "benchmarks/load/load.c",
+         "for (int n = 0; n < wide; n++) s->left = s->left << 8 | s->head[2 + n];", "",
+         "tests/test_performance.py::test_every_answer_is_counted_whatever_comes_between"),
+    Pair("benchmark: a refusal is named", "benchmarks/load/load.c", '"A handshake was refused: ", s->text', '"", ""',
+         "tests/test_performance.py::test_a_refused_handshake_is_named_and_a_lost_socket_counted"),
+    Pair("benchmark: a missed figure is marked", "benchmarks/performance/report.py",
+         "if self.most is not None and self.value > self.most:", "if False:",
+         "tests/test_performance.py::test_what_was_missed_is_marked_by_how_much"),
+    Pair("benchmark: other servers are spoken to in their words", "benchmarks/load/__init__.py",
+         '("pong", speaks.pong),', "",
+         "tests/test_performance.py::test_other_words_are_said_to_other_servers"),
 ]  # fmt: skip
 
 
