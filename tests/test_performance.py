@@ -80,9 +80,9 @@ async def test_a_refused_handshake_is_named_and_a_lost_socket_counted(tmp_path: 
 
     async with load_on(leaves, tmp_path, "a\nwrong\nb\n") as load:
         opened = await load("open 3 1000")
+        ended.set()
         assert (opened["opened"], opened["failed"]) == (2, 1)
         assert "401" in opened["error"]
-        ended.set()
         assert (await load("beat 10 0.5"))["lost"] == 2
 
 
