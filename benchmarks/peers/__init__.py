@@ -6,6 +6,7 @@ README.md says what they leave out. `PEERS` is what a benchmark needs of them.
 
 from __future__ import annotations
 
-from benchmarks.peers.catalogue import FLOOR, PEERS, Peer, publish
+from benchmarks.peers.catalogue import FLOOR, PEERS, Peer
+from benchmarks.peers.programs import publish
 
 __all__ = ["FLOOR", "PEERS", "Peer", "publish"]

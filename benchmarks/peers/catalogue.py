@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -36,22 +35,6 @@ class Peer:
     versions: Callable[[], str]
     missing: Callable[[], str | None]
     """One sentence: why it cannot run here; None when it can."""
-
-
-async def publish(port: int, event: bytes) -> None:
-    """Lets the peer on this port tell all its sockets; `event` is a JSON object. Returns when it has said yes.
-
-    What Hadir's `PUT /api/internal/config/{key}` is to Hadir: a request, then Valkey, then every socket.
-    """
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        head = f"POST /publish HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(event)}\r\n"
-        writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + event)
-        status = (await reader.readline()).decode("latin-1")
-        if status.split()[1:2] not in (["200"], ["201"], ["202"], ["204"]):
-            raise ConnectionError(f"The peer refused what was to be published: {status.strip()!r}.")
-    finally:
-        writer.close()
 
 
 def _on_node(name: str, program: str, does: frozenset[str], dialect: Dialect, *packages: str) -> Peer:

@@ -16,7 +16,8 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
-from benchmarks.peers.catalogue import Peer, publish
+from benchmarks.peers.catalogue import Peer
+from benchmarks.peers.programs import publish
 from hadir.dev.embedded import free_port
 
 MITRAS = 3

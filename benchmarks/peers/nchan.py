@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from benchmarks.peers.programs import running, said
+from benchmarks.peers.programs import READY_S, publish, running, said
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 SEARCHED = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
@@ -60,7 +61,18 @@ async def serve(port: int, valkey_url: str, secret: str, core: int | None) -> As
         configuration = Path(folder, "nginx.conf")
         configuration.write_text(text)
         async with running([_nginx() or "nginx", "-p", folder, "-c", str(configuration)], port, core) as pid:
+            await _connected(port)
             yield [pid]
+
+
+async def _connected(port: int) -> None:
+    """It listens before it has Valkey, and refuses everybody until then."""
+    async with asyncio.timeout(READY_S):
+        while True:
+            try:
+                return await publish(port, b"{}")
+            except ConnectionError:
+                await asyncio.sleep(0.02)
 
 
 def _nginx() -> str | None:

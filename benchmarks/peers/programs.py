@@ -75,6 +75,22 @@ async def _listening(process: asyncio.subprocess.Process, port: int, name: str) 
     raise PeerFailed(f"{name} ended with {process.returncode} before it listened on port {port}.")
 
 
+async def publish(port: int, event: bytes) -> None:
+    """Lets the peer on this port tell all its sockets; `event` is a JSON object. Returns when it has said yes.
+
+    What Hadir's `PUT /api/internal/config/{key}` is to Hadir: a request, then Valkey, then every socket.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        head = f"POST /publish HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {len(event)}\r\n"
+        writer.write(f"{head}Content-Type: application/json\r\nConnection: close\r\n\r\n".encode() + event)
+        status = (await reader.readline()).decode("latin-1")
+        if status.split()[1:2] not in (["200"], ["201"], ["202"], ["204"]):
+            raise ConnectionError(f"The peer refused what was to be published: {status.strip()!r}.")
+    finally:
+        writer.close()
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         process.send_signal(signal.SIGTERM)
