@@ -16,6 +16,7 @@ from benchmarks.peers.programs import READY_S, publish, running, said
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 SEARCHED = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))
 
+# The descriptors are the limit: of its connections nginx keeps a sixteenth free by ending some that stand idle.
 CONFIGURATION = """
 load_module {module};
 daemon off;
@@ -23,7 +24,7 @@ master_process off;
 pid {folder}/pid;
 error_log stderr warn;
 worker_rlimit_nofile 20000;
-events {{ worker_connections 19900; use epoll; multi_accept on; }}
+events {{ worker_connections 32768; use epoll; multi_accept on; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;
