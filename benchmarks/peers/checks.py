@@ -33,14 +33,14 @@ async def check(peer: Peer, valkey_url: str, secret: str) -> Sequence[str]:
         async with peer.serve(port, valkey_url, secret, None):
             if "beacon" in peer.does:
                 return await _beacon(port, peer, valkey)
-            seen = await _refusals(port, peer, secret) if "connects" in peer.does else []
+            seen = await _refusals(port, peer, secret) if "sockets" in peer.does else []
             ids = [str(uuid.uuid4()) for _ in range(MITRAS)]
             async with AsyncExitStack() as stack:
                 sockets = [await stack.enter_async_context(_mitra(port, peer, secret, one)) for one in ids]
-                if "beats" in peer.does:
+                if "sockets" in peer.does:
                     seen += await _beats(sockets, ids, peer, valkey)
                 seen += await _fanout(sockets, port)
-                if "beats" in peer.does:
+                if "sockets" in peer.does:
                     seen += await _budget(sockets[0], peer)
                 return seen
 
@@ -53,7 +53,7 @@ def token(secret: str, mitra_id: str, **other: object) -> str:
 
 @asynccontextmanager
 async def _open(port: int, peer: Peer, bearer: str) -> AsyncIterator[ClientConnection]:
-    headers = {"Authorization": f"Bearer {bearer}"} if "connects" in peer.does else {}
+    headers = {"Authorization": f"Bearer {bearer}"} if "sockets" in peer.does else {}
     url = f"ws://127.0.0.1:{port}{peer.dialect.path}"
     async with connect(
         url, additional_headers=headers, compression=None, close_timeout=1, ping_interval=None

@@ -36,6 +36,7 @@ SOCKETS = (
     Column("connects_per_cpu_s", "connects a CPU-second"),
     Column("beat_p99_ms", "p99 of an answer, ms", 1),
     Column("beats_per_s", "beats a second then"),
+    Column("beats_answered_percent", "of them answered, %", 1),
 )
 FANOUT = (
     Column("told_per_cpu_s", "messages delivered a CPU-second"),
@@ -65,6 +66,8 @@ class Goal:
 
     @property
     def verdict(self) -> str:
+        if not self.values:
+            return "not measured"
         if self.least is not None and self.value < self.least:
             return f"**missed** by {(self.least - self.value) / self.least:.0%}"
         if self.most is not None and self.value > self.most:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import secrets
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,10 +17,9 @@ import asyncpg
 import httpx
 import psutil
 
-from benchmarks.document import ROOT
 from benchmarks.load import HADIR, Dialect, Load
 from benchmarks.peers import FLOOR, Peer, publish
-from benchmarks.scene import accounts, folder, stores
+from benchmarks.scene import accounts, folder, serving, stores
 from hadir.config import Config, load
 from hadir.dev.accounts import create_account
 from hadir.dev.embedded import EmbeddedValkey, dies_with_parent, free_port
@@ -103,8 +101,8 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
         config = load(environment)
         tokens = _write(valkey.data_dir, await accounts(postgres.url, config, mitras))
         bearer = {"authorization": f"Bearer {await _operator(postgres.url, config)}"}
-        async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
-            await _ready(port, "/ready")
+        async with serving(environment, on_own_core()) as pid:
+            await _ready(port)
             inner = f"http://127.0.0.1:{port + 1}"
 
             async def tell(text: str) -> None:
@@ -113,7 +111,7 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
                     answer.raise_for_status()
 
             yield Server(
-                [process],
+                [psutil.Process(pid)],
                 port,
                 valkey.url,
                 tokens,
@@ -127,18 +125,18 @@ async def hadir(mitras: int, **settings: str) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def another(server: Server) -> AsyncIterator[Server]:
+async def another(server: Server, connects_per_s: int) -> AsyncIterator[Server]:
     """A second instance beside it, on the same stores."""
     port = free_port(2)
     environment = {
         **server.environment,
         "PORT": str(port),
         "INTERNAL_PORT": str(port + 1),
-        "CONNECT_RATE_PER_SECOND": "2000",
+        "CONNECT_RATE_PER_SECOND": str(connects_per_s),
     }
-    async with _running((sys.executable, "-m", "hadir", "serve"), environment) as process:
-        await _ready(port, "/ready")
-        yield replace(server, processes=[process], port=port, inner=f"http://127.0.0.1:{port + 1}")
+    async with serving(environment, on_own_core()) as pid:
+        await _ready(port)
+        yield replace(server, processes=[psutil.Process(pid)], port=port, inner=f"http://127.0.0.1:{port + 1}")
 
 
 @dataclass(slots=True)
@@ -195,23 +193,6 @@ async def _peer(which: Peer, mitras: int, valkey: EmbeddedValkey) -> AsyncIterat
         yield Server(processes, port, valkey.url, tokens, tell, which.dialect, records=which is not FLOOR)
 
 
-@asynccontextmanager
-async def _running(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[psutil.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *command, env={**os.environ, **environment}, cwd=ROOT, preexec_fn=on_own_core()
-    )
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                await asyncio.wait_for(process.wait(), READY_S)
-            except TimeoutError:
-                process.kill()
-        await process.wait()
-
-
 async def _operator(database_url: str, config: Config) -> str:
     connection = await asyncpg.connect(database_url)
     who = str(uuid.uuid4())
@@ -220,12 +201,12 @@ async def _operator(database_url: str, config: Config) -> str:
     return mint(config, "operator", who, session, TOKEN_S)
 
 
-async def _ready(port: int, path: str) -> None:
+async def _ready(port: int) -> None:
     """Waits until an instance is ready."""
     async with asyncio.timeout(READY_S), httpx.AsyncClient() as http:
         while True:
             try:
-                answer = await http.get(f"http://127.0.0.1:{port}{path}")
+                answer = await http.get(f"http://127.0.0.1:{port}/ready")
             except httpx.TransportError:
                 await asyncio.sleep(0.05)
                 continue

@@ -9,7 +9,7 @@ import secrets
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,24 +43,32 @@ async def stores() -> AsyncIterator[tuple[EmbeddedPostgres, EmbeddedValkey]]:
             yield postgres, valkey
 
 
-async def instance(environment: dict[str, str], stack: AsyncExitStack) -> dict[str, str]:
-    """A running `hadir serve`; answers its environment."""
-    own = environment | {"PORT": str(free_port()), "INTERNAL_PORT": str(free_port())}
+@asynccontextmanager
+async def serving(
+    environment: Mapping[str, str], prepare: Callable[[], None], stderr: int | None = None
+) -> AsyncIterator[int]:
+    """`hadir serve` as a process of its own, which `prepare` makes ready; its pid."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "hadir",
         "serve",
-        env=own | {"PATH": os.environ["PATH"]},
-        stderr=asyncio.subprocess.DEVNULL,
-        preexec_fn=dies_with_parent(),
+        env={**environment, "PATH": os.environ["PATH"]},
+        stderr=stderr,
+        preexec_fn=prepare,
     )
-
-    async def stop() -> None:
-        process.terminate()
+    try:
+        yield process.pid
+    finally:
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
-    stack.push_async_callback(stop)
+
+async def instance(environment: dict[str, str], stack: AsyncExitStack) -> dict[str, str]:
+    """A running `hadir serve`, which keeps what it says to itself; answers its environment."""
+    own = environment | {"PORT": str(free_port()), "INTERNAL_PORT": str(free_port())}
+    await stack.enter_async_context(serving(own, dies_with_parent(), asyncio.subprocess.DEVNULL))
     return own
 
 
