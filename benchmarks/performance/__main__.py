@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -66,6 +67,7 @@ async def measured(names: Sequence[str], size: Size, repeat: int) -> tuple[dict[
     for number in range(repeat):
         for name in names:
             found: Figures = {}
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(RUN_S):
                     found = await one(name, size)
@@ -73,7 +75,8 @@ async def measured(names: Sequence[str], size: Size, repeat: int) -> tuple[dict[
                 failures[name] = repr(failure)
                 traceback.print_exc()
             runs[name].append(found)
-            print(f"{number + 1}/{repeat} {name}: {rounded(found) or 'FAILED'}", flush=True)
+            took = time.monotonic() - began
+            print(f"{number + 1}/{repeat} {name}, {took:.0f} s: {rounded(found) or 'FAILED'}", flush=True)
     return runs, failures
 
 

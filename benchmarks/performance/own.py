@@ -23,7 +23,8 @@ LOSSES = 30
 TOLD_S = 10.0
 BEAT_EVERY_S = 20.0
 CHURN_PER_S = 100.0
-LAG_S = 30.0
+LAG_S = 100.0
+"""As many samples: the loop is looked at once a second."""
 LAG = re.compile(r'hadir_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)')
 BACK_PER_S = 2_000
 BACK_S = 60.0
