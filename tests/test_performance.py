@@ -14,6 +14,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from benchmarks.load import HADIR, Dialect, Load, build
+from benchmarks.performance.__main__ import OTHERS, SUBJECTS, measured
+from benchmarks.performance.goals import FASTIFY, NODE, STARLETTE, goals
+from benchmarks.performance.measure import FULL
 from benchmarks.performance.report import SOCKETS, Goal, ratio, table
 
 Serve = Callable[[ServerConnection], Awaitable[None]]
@@ -170,6 +173,18 @@ def test_what_was_missed_is_marked_by_how_much() -> None:
     assert rows[0] == "| speed | ≥ 80 a second | 60 (50 to 70) | **missed** by 25% |"
     assert rows[1] == "| time | ≤ 2 s | 3 (2 to 9) | **missed** by 50% |"
     assert rows[2].endswith("| 1 | reached |")
+
+
+def test_a_goal_says_so_where_nothing_was_measured() -> None:
+    runs: dict[str, list[dict[str, float]]] = {name: [{}] for name in SUBJECTS}
+    assert {goal.verdict for goal in goals(runs, FULL)} == {"not measured"}
+    assert {NODE, STARLETTE, FASTIFY} <= OTHERS.keys(), "a server of another name would never be measured"
+
+
+async def test_a_subject_that_fails_leaves_the_others_their_figures() -> None:
+    runs, failures = await measured(["no such subject", "another"], FULL, 2)
+    assert runs == {"no such subject": [{}, {}], "another": [{}, {}]}
+    assert "no such subject" in failures["no such subject"]
 
 
 def test_ratios_are_of_one_repeat_each_and_tables_of_who_was_measured() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +17,6 @@ from hadir.errors import HadirError
 
 FOLDER = Path(__file__).parent
 READY_S = 30.0
-STOP_S = 10.0
 
 
 class PeerFailed(HadirError):
@@ -36,7 +34,10 @@ async def serve(
 
 @asynccontextmanager
 async def running(command: Sequence[str], port: int, core: int | None) -> AsyncIterator[int]:
-    """A process that listens on the port, from the folder of the peers; what it says is kept for its failure."""
+    """A process that listens on the port, from the folder of the peers; what it says is kept for its failure.
+
+    It is killed in the end: to part from thousands of sockets in good order would take it long.
+    """
     raise_descriptor_limit()  # it inherits ours
     tie = dies_with_parent()
 
@@ -56,7 +57,9 @@ async def running(command: Sequence[str], port: int, core: int | None) -> AsyncI
             said.seek(0)
             raise PeerFailed(f"{failure} {said.read()[-800:].decode(errors='replace')}") from None
         finally:
-            await _end(process)
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
 
 async def _listening(process: asyncio.subprocess.Process, port: int, name: str) -> None:
@@ -89,17 +92,6 @@ async def publish(port: int, event: bytes) -> None:
             raise ConnectionError(f"The peer refused what was to be published: {status.strip()!r}.")
     finally:
         writer.close()
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-    await process.wait()
 
 
 def said(*command: str) -> str:

@@ -13,8 +13,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 
-import uvloop
-
 from benchmarks import performance
 from benchmarks.document import ROOT, made, write
 from benchmarks.load import build
@@ -144,8 +142,7 @@ def main() -> int:
     build()
     when = made()  # of the whole machine
     servers.leave_a_core()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(quick() if asked.quick else full(asked, when))
+    return asyncio.run(quick() if asked.quick else full(asked, when))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ async def stores() -> AsyncIterator[tuple[EmbeddedPostgres, EmbeddedValkey]]:
 async def serving(
     environment: Mapping[str, str], prepare: Callable[[], None], stderr: int | None = None
 ) -> AsyncIterator[int]:
-    """`hadir serve` as a process of its own, which `prepare` makes ready; its pid."""
+    """`hadir serve` as a process of its own, which `prepare` makes ready; its pid. It is killed: its stores go, too."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -61,7 +61,7 @@ async def serving(
         yield process.pid
     finally:
         if process.returncode is None:
-            process.terminate()
+            process.kill()
         await process.wait()
 
 

@@ -49,7 +49,6 @@ def run(app: App, port: int) -> None:
         ws_ping_timeout=None,
         access_log=False,
         log_level="warning",
-        timeout_graceful_shutdown=1,
     )
 
 

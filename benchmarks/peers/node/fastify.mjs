@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import Fastify from 'fastify'
 import { Redis } from 'ioredis'
-import { asked, endOnSignal } from './mitra.mjs'
+import { asked } from './mitra.mjs'
 
 const KEPT_S = 10
 const STALE_MS = 60_000
@@ -55,5 +55,4 @@ app.get('/api/beacon', async (request, reply) => {
   if (request.headers['if-none-match'] === kept.etag) return reply.code(304).send()
   return reply.type('application/json').send(kept.body)
 })
-endOnSignal()
 await app.listen({ port, host: '127.0.0.1', backlog: 2048 })

@@ -104,8 +104,3 @@ export const bodyOf = async (request) => {
   for await (const part of request) parts.push(part)
   return Buffer.concat(parts)
 }
-
-// The peers end when they are told to, at once: what is measured is over by then.
-export const endOnSignal = () => {
-  for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, () => process.exit(0))
-}

@@ -3,7 +3,7 @@ import { createServer } from 'node:http'
 import { createAdapter } from '@socket.io/redis-adapter'
 import { Redis } from 'ioredis'
 import { Server } from 'socket.io'
-import { TOO_FAST, asked, beatsTo, bodyOf, endOnSignal, pong, verifierOf } from './mitra.mjs'
+import { TOO_FAST, asked, beatsTo, bodyOf, pong, verifierOf } from './mitra.mjs'
 
 const NEVER_MS = 10 * 86_400_000
 const { port, valkeyUrl, secret } = asked()
@@ -41,5 +41,4 @@ sockets.on('connection', (socket) => {
   socket.emit('hello', mitra.hello())
 })
 
-endOnSignal()
 server.listen({ port, host: '127.0.0.1', backlog: 2048 })

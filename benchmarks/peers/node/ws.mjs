@@ -2,7 +2,7 @@
 import { createServer } from 'node:http'
 import { Redis } from 'ioredis'
 import { WebSocketServer } from 'ws'
-import { TOO_FAST, asked, beatsTo, bodyOf, endOnSignal, pong, verifierOf } from './mitra.mjs'
+import { TOO_FAST, asked, beatsTo, bodyOf, pong, verifierOf } from './mitra.mjs'
 
 const CHANNEL = 'peers:events'
 const { port, valkeyUrl, secret } = asked()
@@ -50,5 +50,4 @@ events.on('messageBuffer', (_, message) => {
   for (const socket of sockets.clients) socket.send(message, { binary: false })
 })
 await events.subscribe(CHANNEL)
-endOnSignal()
 server.listen({ port, host: '127.0.0.1', backlog: 2048 })
