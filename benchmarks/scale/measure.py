@@ -132,7 +132,7 @@ async def a_minute(stores: Stores) -> Figures:
         ready, rss = time.monotonic(), process.memory_info().rss
         sockets = min(SOCKETS_MAX, round(await online(stores)))
         rest = await stores.fleet(sockets)
-        async with Load(port, "/ws/mitra", await stores.tokens(sockets)) as load, asyncio.TaskGroup() as tasks:
+        async with Load(port, await stores.tokens(sockets)) as load, asyncio.TaskGroup() as tasks:
             sent = tasks.create_task(beat_by_the_clock(stores, rest, SETTLED_S + MINUTE_S))
             opened = await load(f"open {sockets} {CONNECTS_PER_S}")
             if opened["failed"]:
