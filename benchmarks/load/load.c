@@ -37,7 +37,7 @@
 #define SOCKETS_MAX 64000
 #define CALLS_MAX 4000000     // latencies kept of one command
 #define PER_ADDRESS 15000     // ports of one loopback address
-#define AT_ONCE 200           // handshakes under way
+#define AT_ONCE 1000          // handshakes under way
 #define PREFIX 256            // bytes of a message that are looked at
 #define PATIENCE 5.0          // seconds until an answer counts as lost
 #define SLOWEST 20.0          // times as long as it was to take until opening is given up

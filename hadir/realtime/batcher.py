@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.25
 BUSY_S = 0.02
-PACE_PER_ITEM_S, PACE_MAX_S = 0.005, 0.2
+PACE_PER_ITEM_S, PACE_MAX_S = 0.005, 0.3
 """How long a paced flush keeps the next one from beginning: the more items it had, the longer, so that a storm costs
 few statements and a lone call waits for nobody. A full flush waits for nothing."""
 HELD_S = 5.0

@@ -21,7 +21,7 @@ from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import Decision, Event, Moment, Outcome, Row, Rules, decide
 from hadir.realtime.rows import Reading
 
-FLUSH_MAX = 500
+FLUSH_MAX = 1_000
 QUEUE_MAX = 50_000
 
 

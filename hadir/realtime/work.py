@@ -18,7 +18,7 @@ from hadir.realtime.pairing import Offer, OfferNews, OfferStatus, Pairing, Pairi
 from hadir.realtime.session import Message, Session, SessionStatus
 from hadir.realtime.told import Told, Work
 
-READ_AT_ONCE = 500
+READ_AT_ONCE = 1_000
 QUEUE_MAX = 50_000
 MESSAGES_AT_ONCE = 200
 """Of one session in one reading; whoever is further behind reads once more."""
