@@ -16,7 +16,7 @@ from benchmarks.performance.servers import Server
 
 CONNECTS_PER_S = 1_500.0
 WARM_S = 4.0
-WARM_SHARE, WARMINGS = 0.25, 2
+WARM_SHARE, WARMINGS = 0.25, 3
 BEACON_CONNECTIONS = 32
 SOCKET_BEATS_PER_S = 4.5
 """A socket may send 5 frames a second (docs/protocol.md)."""
@@ -42,7 +42,7 @@ class Size:
         return min(self.beats_per_s * share, SOCKET_BEATS_PER_S * sockets)
 
 
-FULL = Size(19_000, 60_000.0, 8.0, 4.0)
+FULL = Size(19_000, 70_000.0, 8.0, 4.0)
 QUICK = Size(3_000, 9_000.0, 4.0, 4.0)
 
 
