@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -53,8 +54,7 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        times = [process.cpu_times() for process in self.processes]
-        return float(sum(each.user + each.system for each in times))
+        return sum(time.clock_gettime(cpu_clock(process.pid)) for process in self.processes)
 
     @property
     def rss(self) -> int:
@@ -62,6 +62,14 @@ class Server:
 
     def sockets(self) -> Load:
         return Load(self.port, self.tokens, self.dialect)
+
+
+def cpu_clock(pid: int) -> int:
+    """The clock of a process' user and system time, in nanoseconds, as `clock_getcpuclockid(3)` makes it on Linux.
+
+    What `/proc/PID/stat` has are hundredths of a second: few of them, for a server that does nothing but accept.
+    """
+    return (~pid << 3) | 2
 
 
 def on_own_core() -> Callable[[], None]:
