@@ -490,7 +490,7 @@ async def test_a_reroutes_accept_locks_both_mitras_in_the_order_of_their_ids(baz
                 asyncio.create_task(bazaar.accept(pairings[b], b, one)),
                 asyncio.create_task(bazaar.accept(pairings[a], a, two)),
             ]
-            await waiting(database, 2)
+            await blocked(database, 2)
             assert await bazaar.sql.fetch("SELECT FROM mitra_presence WHERE mitra_id = $1 FOR UPDATE NOWAIT", b)
         assert await asyncio.gather(*accepts) == ["won", "won"]
 
@@ -939,11 +939,3 @@ async def reroute(bazaar: Bazaar, session: str, sql: asyncpg.Connection) -> tupl
 async def top_up(bazaar: Bazaar, pairing: str, mitras: list[str], sql: asyncpg.Connection) -> list[str]:
     (made,) = await bazaar.waves({pairing: 1}, mitras, size=9, sql=sql)
     return list(made["mitras"])
-
-
-async def waiting(database: str, count: int) -> None:
-    """Returns when so many in this database wait for a lock."""
-    asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with another(database) as watcher, asyncio.timeout(5):
-        while await watcher.fetchval(asked) < count:
-            await asyncio.sleep(0.01)

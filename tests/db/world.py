@@ -74,14 +74,15 @@ class World:
         return [(line["state"], line["reason"]) for line in await self.log(mitra_id)]
 
 
-async def blocked(database: str) -> None:
-    """Returns when somebody in this database waits for a lock."""
+async def blocked(database: str, count: int = 1) -> None:
+    """Returns when so many in this database wait for a lock."""
     watcher = await asyncpg.connect(database)
     try:
         async with asyncio.timeout(5):
-            while not await watcher.fetchval(
+            asked = (
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            ):
+            )
+            while await watcher.fetchval(asked) < count:
                 await asyncio.sleep(0.01)
     finally:
         await watcher.close()
