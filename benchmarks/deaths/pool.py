@@ -50,7 +50,9 @@ class PoolWatch:
             on_backwards=lambda: None,
             on_overflow=lambda: None,
         )
-        self._availability = Availability(mirror, self._postgres, cache_s=1.0, postgres_fresh_s=self._fresh_s)
+        self._availability = Availability(
+            mirror, self._postgres, cache_s=1.0, postgres_fresh_s=self._fresh_s, live_instances=lambda: self._live
+        )
         self.seen: dict[str, float] = {}
         """When (wall clock) the last reading began that had a dead mitra."""
         self.left: dict[str, float] = {}
@@ -113,5 +115,5 @@ class PoolWatch:
         ids, _ = await self._availability.queue(ALL)
         if not self._rows_too:
             return set(ids)
-        records = await self._postgres.fetch(sql("available_pool"), self._fresh_s, ALL)
+        records = await self._postgres.fetch(sql("available_pool"), self._fresh_s, self._live, ALL)
         return {*ids, *(str(record["mitra_id"]) for record in records)}

@@ -98,7 +98,10 @@ async def asked(stores: Stores) -> Figures:
     """Milliseconds of counts and of finding whom to offer, one after the other; seconds of one each in Postgres."""
     found: Figures = {}
     fresh_s = stores.config.postgres_fresh_s
-    for name, query in (("cold_count", ("counts", fresh_s)), ("cold_find", ("available_pool", fresh_s, POOL))):
+    for name, query in (
+        ("cold_count", ("counts", fresh_s, INSTANCES)),
+        ("cold_find", ("available_pool", fresh_s, INSTANCES, POOL)),
+    ):
         async with spent(stores, name, found):
             await stores.postgres.fetch(sql(query[0]), *query[1:])
     for name, ask in (("count", stores.mirror.counts), ("find", lambda: stores.mirror.pool(POOL))):

@@ -44,7 +44,9 @@ class Counts:
 
 
 class Availability:
-    """`postgres_fresh_s`: how old a beat may be where Postgres alone judges, since it hears of them late."""
+    """Where Postgres alone judges: the sockets of `live_instances` are there, and any other mitra whose beat is at most
+    `postgres_fresh_s` old, since Postgres hears of beats late.
+    """
 
     def __init__(
         self,
@@ -53,12 +55,14 @@ class Availability:
         *,
         cache_s: float,
         postgres_fresh_s: float,
+        live_instances: Callable[[], Sequence[str]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mirror = mirror
         self._postgres = postgres
         self._cache_s = cache_s
         self._postgres_fresh_s = postgres_fresh_s
+        self._live_instances = live_instances
         self._clock = clock
         self._beacon: Beacon | None = None
         self._known: tuple[Any, float] | None = None
@@ -94,7 +98,7 @@ class Availability:
 
     async def _count_in_postgres(self, asked_at: float) -> Beacon:
         metrics.BEACON_QUERIES.labels("postgres").inc()
-        record = await self._postgres.fetchrow(sql("counts"), self._postgres_fresh_s)
+        record = await self._postgres.fetchrow(sql("counts"), *self._there())
         assert record is not None
         fields = {
             "available": record["available"],
@@ -119,7 +123,7 @@ class Availability:
             found = None
         if found is not None:
             return Counts(found.online, found.suspect, found.available, found.busy, found.deactivated, "live")
-        record = await self._postgres.fetchrow(sql("counts"), self._postgres_fresh_s)
+        record = await self._postgres.fetchrow(sql("counts"), *self._there())
         assert record is not None
         names = ("online", "suspect", "available", "busy", "deactivated")
         return Counts(**{name: record[name] for name in names}, state="rebuilding")
@@ -135,8 +139,11 @@ class Availability:
             ids = None
         if ids is not None:
             return ids, "live"
-        records = await self._postgres.fetch(sql("available_pool"), self._postgres_fresh_s, limit)
+        records = await self._postgres.fetch(sql("available_pool"), *self._there(), limit)
         return [record["mitra_id"] for record in records], "rebuilding"
+
+    def _there(self) -> tuple[float, Sequence[str]]:
+        return self._postgres_fresh_s, self._live_instances()
 
     async def pool(self, limit: int) -> tuple[Sequence[asyncpg.Record], str]:
         """The head of the queue as rows with names. Raises `PostgresUnavailable`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -60,6 +60,13 @@ def is_dead(age_s: float, has_lease: bool | None, witness: Witness) -> bool:
     return not has_lease and min(age_s, witness.postgres_s, witness.valkey_s) >= DEAD_S
 
 
+def still_living(lived: Collection[str], instances: Sequence[Instance], postgres_s: float) -> set[str]:
+    """Whom a reading of the rows shows to live. During an outage of Postgres nobody can say so: who lived before it has
+    as long as a death takes, from its end on, to speak again.
+    """
+    return {each.id for each in instances if each.age_s < DEAD_S or (postgres_s < DEAD_S and each.id in lived)}
+
+
 def older_leads(instance_id: str, instances: Sequence[Instance]) -> bool:
     """Whether one that started earlier is there to lead. `instances` in the order in which they started."""
     older = takewhile(lambda each: each.id != instance_id, instances)
@@ -104,6 +111,7 @@ class Liveness:
         self._read_at = 0.0
         self._without_lease: dict[str, float] = {}
         """Since when (monotonic) others have had no lease, while Postgres cannot say whether they live."""
+        self._living: set[str] = set()
         self.instances: Sequence[Instance] = ()
 
     @property
@@ -111,13 +119,13 @@ class Liveness:
         return time.monotonic() < self._leader_until
 
     def live_ids(self) -> list[str]:
-        """Instances whose leases a warm mirror needs."""
+        """Instances that live: their leases a warm mirror needs, their sockets are there."""
         now = time.monotonic()
         gone = {each for each, since in self._without_lease.items() if now - since > self._stale_s}
         return [
             each.id
             for each in self.instances
-            if each.age_s < DEAD_S and each.state != "starting" and each.id not in gone
+            if each.id in self._living and each.state != "starting" and each.id not in gone
         ]
 
     async def run(self) -> None:
@@ -139,6 +147,7 @@ class Liveness:
     async def _read(self) -> None:
         read_at = time.monotonic()
         self.instances = [Instance(*record.values()) for record in await self._postgres.fetch(sql("instances_all"))]
+        self._living = still_living(self._living, self.instances, self._postgres_s())
         self._read_at = read_at
 
     async def leave(self) -> None:
@@ -215,13 +224,13 @@ class Liveness:
                 await self._bury(instance)
 
     def _witness(self) -> Witness:
-        now = time.monotonic()
-        postgres, valkey = self._postgres.available_since, self._leased_since()
-        return Witness(
-            now - postgres if postgres is not None else 0.0,
-            now - valkey if valkey is not None else 0.0,
-            not self._valkey.available,
-        )
+        valkey = self._leased_since()
+        valkey_s = time.monotonic() - valkey if valkey is not None else 0.0
+        return Witness(self._postgres_s(), valkey_s, not self._valkey.available)
+
+    def _postgres_s(self) -> float:
+        since = self._postgres.available_since
+        return time.monotonic() - since if since is not None else 0.0
 
     async def _has_lease(self, instance_id: str) -> bool | None:
         try:

@@ -98,6 +98,7 @@ class Node:
             self.postgres,
             cache_s=config.beacon_cache_s,
             postgres_fresh_s=config.postgres_fresh_s,
+            live_instances=lambda: self.liveness.live_ids(),
         )
         self.sockets = MitraSockets(
             config,

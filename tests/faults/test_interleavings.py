@@ -7,16 +7,19 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.errors import PostgresUnavailable
 from hadir.realtime import capacity, liveness, mirror
+from hadir.realtime.liveness import Instance, still_living
 from hadir.realtime.node import Node
 from tests.support import eventually
 from tests.support.system import FAST, Account, Served, System
 
+EPOCH = datetime.fromtimestamp(0, UTC)
 CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 
 
@@ -272,6 +275,43 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
             await eventually(lambda: node_of(served).postgres.available, 10)
     finally:
         liveness.BEAT_S = before
+
+
+async def test_who_lived_before_an_outage_of_postgres_is_given_time_to_speak_after_it(
+    valkey: EmbeddedValkey, own_postgres: EmbeddedPostgres
+) -> None:
+    before, liveness.DEAD_S = liveness.DEAD_S, 3.0
+    try:
+        async with System(own_postgres.url, valkey.url, CALM) as system:
+            reads, silent = await system.instance(), await system.instance()
+            there = {node_of(reads).id, node_of(silent).id}
+            await eventually(lambda: {*node_of(reads).liveness.live_ids()} == there, 10)
+            await own_postgres.stop()
+            node_of(silent).liveness._left = True  # it says nothing any more
+            await eventually(lambda: not node_of(reads).postgres.available, 10)
+            ended = time.monotonic() + liveness.DEAD_S
+            await eventually(lambda: time.monotonic() > ended)
+            await own_postgres.start()
+            await eventually(lambda: node_of(reads).postgres.available, 10)
+            # What a reading of the rows says now depends on how long Postgres has been back, and on nothing else.
+            await node_of(reads).liveness.beat()
+            rows = {each.id: each.age_s for each in node_of(reads).liveness.instances}
+            assert rows[node_of(silent).id] > liveness.DEAD_S
+            since = node_of(reads).postgres.available_since
+            assert since is not None
+            if time.monotonic() - since < liveness.DEAD_S:
+                assert {*node_of(reads).liveness.live_ids()} == there
+            await eventually(lambda: node_of(reads).liveness.live_ids() == [node_of(reads).id], 10)
+    finally:
+        liveness.DEAD_S = before
+
+
+def test_who_was_dead_before_an_outage_of_postgres_is_given_nothing() -> None:
+    def seen(**age_s: float) -> list[Instance]:
+        return [Instance(name, name, "1", EPOCH, "ready", 0, age) for name, age in age_s.items()]
+
+    assert still_living({"a"}, seen(a=60, b=60, c=1), postgres_s=0.5) == {"a", "c"}
+    assert still_living({"a"}, seen(a=60, b=60, c=1), postgres_s=liveness.DEAD_S) == {"c"}
 
 
 async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: EmbeddedValkey) -> None:

@@ -277,12 +277,14 @@ async def test_postgres_hangs_for_longer_than_the_grace(rig: Rig) -> None:
 # both down
 
 
-async def test_both_stores_are_away(rig: Rig) -> None:
-    async with rig.trial("Both stores are away"):
+@pytest.mark.parametrize("for_s", [2, DEAD_S + 1])
+async def test_both_stores_are_away(rig: Rig, for_s: float) -> None:
+    """The longer outage makes all instances' rows as old as those of dead ones, and beats older than they may be."""
+    async with rig.trial(f"Both stores are away for {for_s:.0f} s"):
         rig.fleet.valkey.kill()
         await rig.fleet.postgres.stop()
         await rig.crowd.all_say("stale")
-        await rig.through(2)
+        await rig.through(for_s)
         await rig.fleet.postgres.start()
         await rig.fleet.valkey.start()
 

@@ -483,13 +483,13 @@ def customers_of(truth: Truth, _: Transaction, mitras: Sequence[str]) -> Any:
     return [{"customer_id": each} for each in sorted(found)]
 
 
-def available_pool(truth: Truth, _: Transaction, fresh_s: float, limit: int) -> Any:
+def available_pool(truth: Truth, _: Transaction, fresh_s: float, living: Sequence[str], limit: int) -> Any:
     fresh_from = truth.now - timedelta(seconds=fresh_s)
     found = [
         (row.open_sessions, row.last_session_at.timestamp() if row.last_session_at else 0.0, row.mitra_id)
         for row in truth.rows.values()
         if row.is_online and row.suspect_since is None and row.has_capacity
-        and row.last_heartbeat_at and row.last_heartbeat_at >= fresh_from
+        and (row.instance_id in living or (row.last_heartbeat_at and row.last_heartbeat_at >= fresh_from))
     ]  # fmt: skip
     return [{"mitra_id": mitra_id} for *_, mitra_id in sorted(found)[:limit]]
 

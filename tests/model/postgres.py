@@ -279,11 +279,15 @@ def online_count(truth: Truth, _: Transaction) -> Any:
 
 
 @query("counts")
-def counts(truth: Truth, _: Transaction, fresh_s: float) -> Any:
+def counts(truth: Truth, _: Transaction, fresh_s: float, living: Sequence[str]) -> Any:
     online = [row for row in truth.rows.values() if row.is_online]
     sure = [row for row in online if row.suspect_since is None]
     fresh_from = truth.now - timedelta(seconds=fresh_s)
-    available = [row for row in sure if row.has_capacity and (row.last_heartbeat_at or EPOCH) >= fresh_from]
+    available = [
+        row
+        for row in sure
+        if row.has_capacity and (row.instance_id in living or (row.last_heartbeat_at or EPOCH) >= fresh_from)
+    ]
     return [
         {
             "online": len(online),
