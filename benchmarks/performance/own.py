@@ -101,7 +101,10 @@ async def storm(size: Size) -> dict[str, float]:
 
 async def _available(heir: Server, sockets: int) -> None:
     async with httpx.AsyncClient(headers=heir.operator) as http, asyncio.timeout(BACK_S):
-        while (await http.get(f"{heir.inner}/api/internal/counts")).json()["available"] < sockets:
+        while True:
+            counts = (await http.get(f"{heir.inner}/api/internal/counts")).json()
+            if min(counts["available"], counts["connected"]) >= sockets:  # the heir's own sockets, and all of them fit
+                return
             await asyncio.sleep(0.05)
 
 

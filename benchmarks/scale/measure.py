@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from itertools import repeat
 
 from benchmarks.load import Load
 from benchmarks.scale.stores import INSTANCES, SLOW_MS, Fleet, Stores, cpu_s, serving
@@ -88,7 +87,9 @@ async def beat(stores: Stores, fleet: Fleet, start: int) -> int:
     """A flush of one of the made-up instances; answers how many beat."""
     ids = fleet.mitra_ids[start : start + BEATS_PER_SCRIPT]
     owners = fleet.owners[start : start + BEATS_PER_SCRIPT]
-    answer = await stores.mirror.beat(ids, owners, repeat(0.0, len(ids)))
+    flush_s = stores.config.heartbeat_flush_s
+    ages = [flush_s * n / len(ids) for n in range(len(ids))]  # as they come: few in one millisecond
+    answer = await stores.mirror.beat(ids, owners, ages)
     if not answer.seeded or answer.deactivated or answer.strangers:
         raise RuntimeError(f"refused: {answer}")
     return len(ids)

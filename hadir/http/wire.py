@@ -8,6 +8,7 @@ websockets library, which lives only as long as it has something half done.
 from __future__ import annotations
 
 import asyncio
+import re
 from functools import lru_cache
 from typing import Any
 
@@ -32,8 +33,9 @@ SHORT_MAX = 125
 """The payload of a frame whose head is one length byte and a mask."""
 MASKED = 0x80
 FIN_TEXT, FIN_PING, PONG = 0x81, 0x89, 0x8A
-BEATS = frozenset((b'{"type":"ping"}', b'{"type": "ping"}'))
-BEAT_SIZES = frozenset(len(beat) + 6 for beat in BEATS)
+BEAT = re.compile(rb'\{"type": ?"ping"(?:, ?"id": ?"([\w.:-]{1,36})")?\}', re.ASCII)
+"""A heartbeat as encoders of JSON write it, without an id or with a plain one; any other goes the long way."""
+BEAT_SIZES = range(len('{"type":"ping"}'), len('{"type": "ping", "id": ""}') + 36 + 1)
 
 
 def payload_of(frame: bytes) -> bytes:
@@ -71,17 +73,21 @@ def framed(text: str) -> bytes:
 
 
 class _Pongs:
-    """The frame that answers a beat: the same for all that come within a millisecond."""
+    """The frame that answers a beat: but for the beat's id, the same for all that come within a millisecond."""
 
     def __init__(self) -> None:
         self._at = 0.0
-        self._frame = b""
+        self._frame = self._opening = b""
 
-    def frame(self, now: float) -> bytes:
+    def frame(self, now: float, beat_id: bytes | None) -> bytes:
         if now - self._at >= 0.001:
-            self._at = now
-            self._frame = Frame(Opcode.TEXT, encode("pong", server_time=utc_now()).encode()).serialize(mask=False)
-        return self._frame
+            self._at, text = now, encode("pong", server_time=utc_now()).encode()
+            self._frame = bytes((FIN_TEXT, len(text))) + text
+            self._opening = text[:-1] + b',"re":"'
+        if beat_id is None:
+            return self._frame
+        text = self._opening + beat_id + b'"}'
+        return bytes((FIN_TEXT, len(text))) + text
 
 
 pongs = _Pongs()
@@ -158,6 +164,14 @@ class Wire(asyncio.Protocol):
         self._peer.ended(None)
         self._done()
 
+    def eof_received(self) -> bool:
+        """The peer sends nothing more, and said no goodbye: that is known now, not once it has read everything."""
+        if not self._closing:
+            self._closing = True
+            self._peer.ended(None)
+        self._end()
+        return True
+
     def pause_writing(self) -> None:
         """The peer does not read: it is not read from either, and given up on if that lasts."""
         self._paused = True
@@ -184,8 +198,8 @@ class Wire(asyncio.Protocol):
         return self._paused
 
     def send(self, text: str) -> None:
-        if self._closing:
-            return
+        if self._closing or (self._parsing is not None and self._parsing.conn.state is not OPEN):
+            return  # the parser may have answered a close frame that came with what this answers
         self._transport.write(framed(text))
         if self._paused and self._transport.get_write_buffer_size() > UNREAD_MAX:
             self._give_up()
@@ -209,10 +223,10 @@ class Wire(asyncio.Protocol):
         if size < 6 or data[1] != MASKED | size - 6 or size > SHORT_MAX + 6:
             return False
         if data[0] == FIN_TEXT:
-            if size not in BEAT_SIZES or payload_of(data) not in BEATS:
+            if size - 6 not in BEAT_SIZES or (beat := BEAT.fullmatch(payload_of(data))) is None:
                 return False
             if (now := self._peer.beaten("text")) is not None:
-                self._transport.write(pongs.frame(now))
+                self._transport.write(pongs.frame(now, beat[1]))
             return True
         if data[0] == FIN_PING:
             self._transport.write(bytes((PONG, size - 6)) + payload_of(data))

@@ -22,7 +22,7 @@ RETRY_S = 0.25
 BUSY_S = 0.02
 PACE_PER_ITEM_S, PACE_MAX_S = 0.005, 0.3
 """How long a paced flush keeps the next one from beginning: the more items it had, the longer, so that a storm costs
-few statements and a lone call waits for nobody. A full flush waits for nothing."""
+few statements; a lone call waits for nobody, but for the end of a storm. A full flush waits for nothing."""
 HELD_S = 5.0
 """How long an item that is not durable waits for what somebody else holds."""
 Item = TypeVar("Item")

@@ -16,7 +16,7 @@ from hadir.db.queries import sql
 from hadir.errors import PostgresUnavailable, StoreUnavailable
 from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import InstanceDied
-from hadir.realtime.transitions import Transitions
+from hadir.realtime.transitions import FLUSH_MAX, Transitions
 from hadir.realtime.valkey import Valkey
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ DEAD_WITHOUT_VALKEY_S = 60.0
 LEASE_NAME = "sweeps"
 LEASE_TAKE_S = 1.0
 LEASE_S = 4.0
-ROWS_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,7 @@ class Liveness:
         self._left = False
         self._read_at = 0.0
         self._without_lease: dict[str, float] = {}
-        """Since when (monotonic) others have had no lease, while Postgres cannot say whether they live."""
+        """Since when (monotonic) others had no lease while Postgres could not say who lives; until they speak."""
         self._living: set[str] = set()
         self.instances: Sequence[Instance] = ()
 
@@ -142,7 +141,8 @@ class Liveness:
             sql("instance_beat"), self.instance_id, self._name, __version__, self._state(), self._sockets()
         )
         await self._read()
-        self._without_lease.clear()
+        silent = {each.id for each in self.instances if each.age_s >= DEAD_S}
+        self._without_lease = {each: since for each, since in self._without_lease.items() if each in silent}
 
     async def _read(self) -> None:
         read_at = time.monotonic()
@@ -246,7 +246,7 @@ class Liveness:
         log.warning("instance.died", extra={"instance": instance.id, "silent_s": round(instance.age_s, 1)})
         metrics.INSTANCES_JUDGED_DEAD.inc()
         while True:
-            records = await self._postgres.fetch(sql("instance_rows"), instance.id, DEAD_S, ROWS_AT_ONCE)
+            records = await self._postgres.fetch(sql("instance_rows"), instance.id, DEAD_S, FLUSH_MAX)
             if not records:
                 break
             died = InstanceDied(instance.id)

@@ -259,7 +259,7 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
     valkey: EmbeddedValkey, own_postgres: EmbeddedPostgres
 ) -> None:
     short = {**FAST, "MITRA_HEARTBEAT_STALE_SECONDS": "2", "MITRA_HEARTBEAT_INTERVAL_SECONDS": "0.5"}
-    before, liveness.BEAT_S = liveness.BEAT_S, 0.2
+    before, liveness.BEAT_S, liveness.DEAD_S = (liveness.BEAT_S, liveness.DEAD_S), 0.2, 1.5
     try:
         async with System(own_postgres.url, valkey.url, short) as system:
             served = await system.instance()
@@ -273,8 +273,10 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
             await system.available(served, 0, within=5)
             await own_postgres.start()
             await eventually(lambda: node_of(served).postgres.available, 10)
+            await node_of(served).liveness.beat()
+            assert node_of(served).liveness.live_ids() == [node_of(served).id], "an outage's end revives nobody"
     finally:
-        liveness.BEAT_S = before
+        liveness.BEAT_S, liveness.DEAD_S = before
 
 
 async def test_who_lived_before_an_outage_of_postgres_is_given_time_to_speak_after_it(

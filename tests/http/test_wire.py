@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import random
 import re
@@ -13,19 +12,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
+from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.http.protocol import HttpProtocol, SocketProtocol
-from hadir.http.wire import Wire, past, payload_of
+from hadir.http.wire import LATE_MAX, SLICE, UNREAD_MAX, Wire, past, payload_of
 from hadir.realtime.dialogue import Dialogue
-from hadir.realtime.messages import MITRA_SENDS, CloseCode
+from hadir.realtime.messages import MESSAGE_MAX, MITRA_SENDS, CloseCode
 from hadir.realtime.peer import Login, Peer
 from tests.support import eventually
 from tests.support.system import System
 
 STREAMS = int(os.environ.get("HADIR_TEST_STREAMS", "2000"))
 BEAT = b'{"type":"ping"}'
+BEATS = (
+    b'{"type": "ping"}',
+    b'{"type":"ping","id":"1"}',
+    b'{"type": "ping", "id": "%s"}' % (b"x" * 36),
+    b'{"type": "ping", "id": "%s"}' % (b"x" * 37),
+    b'{"type":"ping","id":""}',
+    b'{"type":"ping","id":"\\n"}',
+    b'{"type":"ping","id":"\n"}',
+    b'{"type":"ping","id":1}',
+)
 
 
 class Line(asyncio.Transport):
@@ -35,12 +45,16 @@ class Line(asyncio.Transport):
         super().__init__()
         self.written = b""
         self.ended = ""
+        self.unread = 0
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None: ...
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not self.ended:
             self.written += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
 
     def pause_reading(self) -> None: ...
 
@@ -93,18 +107,88 @@ def no_token(token: str) -> Login:
     raise AssertionError("no stream has a token")
 
 
-class Plain(Wire):
-    """Everything through one parser of the websockets library."""
+class Reference:
+    """One parser of the websockets library for a whole connection, and the plainest reading of its events."""
 
-    __slots__ = ()
+    busy = False
 
-    def _is_beat(self, data: bytes) -> bool:
-        self._held().left = 1 << 60  # never idle
-        return False
+    def __init__(self, line: Line, peer: Peer, connections: set[object]) -> None:
+        self.line, self.peer = line, peer
+        self.conn = ServerProtocol(state=OPEN, max_size=MESSAGE_MAX)
+        self.kind, self.message = Opcode.TEXT, b""
+        self.hung_up = False
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), SLICE):
+            if self.line.ended:
+                return
+            self.conn.receive_data(data[start : start + SLICE])
+            for event in self.conn.events_received():
+                assert isinstance(event, Frame)
+                self.take(event)
+            if self.conn.parser_exc is not None:
+                self.end(None)
+            self.flush()
+            if self.conn.close_rcvd is not None or self.conn.parser_exc is not None:
+                self.line.close()
+
+    def take(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            assert self.conn.close_rcvd is not None
+            code = self.conn.close_rcvd.code
+            self.end(code)
+        elif frame.opcode is Opcode.PING:
+            self.peer.ping()
+        elif frame.opcode is Opcode.PONG:
+            self.peer.frame()
+        else:
+            if frame.opcode is not Opcode.CONT:
+                self.kind, self.message = frame.opcode, b""
+            self.message += bytes(frame.data)
+            if not frame.fin:
+                self.peer.frame()
+            elif self.hung_up:
+                pass
+            elif self.kind is Opcode.BINARY:
+                self.peer.binary()
+            else:
+                self.text()
+
+    def text(self) -> None:
+        try:
+            text = self.message.decode()
+        except UnicodeDecodeError:
+            self.conn.fail(1007)
+            self.end(None)
+            self.flush()
+            self.line.close()
+        else:
+            self.peer.text(text)
+
+    def end(self, code: int | None) -> None:
+        self.hung_up = True
+        self.peer.ended(code)
+
+    def flush(self) -> None:
+        self.line.write(b"".join(self.conn.data_to_send()))
+
+    def send(self, text: str) -> None:
+        if self.conn.state is OPEN:
+            self.conn.send_text(text.encode())
+
+    def close(self, code: CloseCode) -> None:
+        self.hung_up = True
+        if self.conn.state is OPEN:
+            self.conn.send_close(code, code.text)
+
+    def _stop_timer(self) -> None: ...
 
 
-def outcome(kind: type[Wire], chunks: list[bytes]) -> tuple[list[object], bytes, str]:
-    """What the peer was told, what was written, and how the connection ended."""
+def outcome(kind: type[Wire] | type[Reference], chunks: list[bytes]) -> tuple[object, ...]:
+    """What the peer was told, what was written, and how the connection ended.
+
+    Written are texts, pongs and close frames, each kind in its order: pongs may overtake texts of the same packet.
+    """
     line, peer = Line(), Recorder()
     wire = kind(line, peer, set())
     peer.start(wire)
@@ -112,7 +196,24 @@ def outcome(kind: type[Wire], chunks: list[bytes]) -> tuple[list[object], bytes,
         if not line.ended:
             wire.data_received(chunk)
     wire._stop_timer()
-    return peer.heard, re.sub(rb'"server_time":"[^"]*"', b"", line.written), line.ended
+    frames = frames_of(line.written)
+    closes = [n for n, (opcode, _) in enumerate(frames) if opcode is Opcode.CLOSE]
+    assert closes in ([], [len(frames) - 1]), "one close frame at most, and nothing after it (RFC 6455, 5.5.1)"
+    kinds = [[data for opcode, data in frames if opcode is each] for each in (Opcode.TEXT, Opcode.PONG, Opcode.CLOSE)]
+    return peer.heard, *kinds, line.ended
+
+
+def frames_of(written: bytes) -> list[tuple[Opcode, bytes]]:
+    """Of a server's stream; times are left out."""
+    found, at = [], 0
+    while at < len(written):
+        length, start = written[at + 1], at + 2
+        if length == 126:
+            length, start = int.from_bytes(written[start : start + 2]), start + 2
+        data = re.sub(rb'"server_time":"[^"]*"', b"", written[start : start + length])
+        found.append((Opcode(written[at] & 0x0F), data))
+        at = start + length
+    return found
 
 
 def stream(rng: random.Random) -> list[bytes]:
@@ -134,7 +235,7 @@ def frame(rng: random.Random) -> bytes:
     return bytes(made)
 
 
-TEXTS = (b'{"type": "ping"}', b'{"type":"ping","id":"1"}', b'{"type":"sync"}', b"", "Hal\u00f3".encode(), b"\xff")
+TEXTS = (*BEATS, b'{"type":"sync"}', b"", "Hal\u00f3".encode(), b"\xff")
 LONG_TEXTS = (b"x" * 126, b"y" * 200, b"z" * 70_000)
 
 
@@ -151,7 +252,7 @@ async def test_any_stream_cut_anywhere_is_what_the_parser_makes_of_it() -> None:
     rng = random.Random(seed := random.randrange(2**32))
     for n in range(STREAMS):
         chunks = cut(rng, stream(rng))
-        assert outcome(Wire, chunks) == outcome(Plain, chunks), f"seed {seed}, stream {n}: {len(chunks)} chunks"
+        assert outcome(Wire, chunks) == outcome(Reference, chunks), f"seed {seed}, stream {n}: {len(chunks)} chunks"
 
 
 async def test_a_lone_beat_needs_no_parser_and_everything_else_leaves_none_behind() -> None:
@@ -269,8 +370,89 @@ async def test_a_close_of_ours_for_what_came_with_the_peers_own_end_is_one_end(e
     wire.connection_lost(None)
 
 
-@pytest.mark.parametrize("beat", [BEAT, b'{"type":"ping","id":"7"}'])
+@pytest.mark.parametrize("beat", [BEAT, *BEATS])
 async def test_a_beat_is_answered_the_same_on_both_ways(beat: bytes) -> None:
-    _, written, _ = outcome(Wire, [Frame(Opcode.TEXT, beat).serialize(mask=True)])
-    pong = json.loads(written[written.rindex(b'{"type":"pong"') :].replace(b",,", b",").replace(b",}", b"}"))
-    assert pong == {"type": "pong"} | ({"re": "7"} if b"id" in beat else {})
+    chunks = [Frame(Opcode.TEXT, beat).serialize(mask=True)]
+    assert outcome(Wire, chunks) == outcome(Reference, chunks)
+
+
+async def test_a_beat_with_an_id_needs_no_parser() -> None:
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    wire.data_received(Frame(Opcode.TEXT, b'{"type": "ping", "id": "a-1"}').serialize(mask=True))
+    assert wire._parsing is None
+    assert frames_of(line.written)[-1] == (Opcode.TEXT, b'{"type":"pong",,"re":"a-1"}')
+
+
+async def test_nothing_is_said_behind_the_close_frame_that_answers_the_peers() -> None:
+    frames = (
+        Frame(Opcode.PING, b"1"),
+        Frame(Opcode.TEXT, b'{"type":"ping","id":"9\\u0031"}'),
+        Frame(Opcode.CLOSE, b""),
+    )
+    chunk = b"".join(frame.serialize(mask=True) for frame in frames)
+    assert outcome(Wire, [chunk]) == outcome(Reference, [chunk])
+
+
+async def test_who_only_stops_sending_is_lost_at_once() -> None:
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    assert wire.eof_received(), "what was written is still sent"
+    assert (peer.heard, line.ended) == ([("ended", None)], "closed")
+    wire.connection_lost(None)
+    assert peer.heard == [("ended", None)]
+
+
+async def test_who_sends_on_and_on_behind_our_close_frame_is_cut_off() -> None:
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    peer.close(CloseCode.DEACTIVATED)
+    frame = Frame(Opcode.TEXT, b"x" * 1_000).serialize(mask=True)
+    for _ in range(LATE_MAX // len(frame)):
+        wire.data_received(frame)
+        assert not line.is_closing()
+    wire.data_received(frame)
+    assert line.ended == "aborted"
+    wire.connection_lost(None)
+
+
+@pytest.mark.parametrize(("unread", "closing"), [(UNREAD_MAX, None), (UNREAD_MAX + 1, CloseCode.SLOW)])
+async def test_more_than_may_wait_for_a_reader_ends_it(unread: int, closing: CloseCode | None) -> None:
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    wire.pause_writing()
+    line.unread = unread
+    peer.send("a")
+    assert (peer.session.closing, line.ended) == (closing, "aborted" if closing else "")
+    wire.connection_lost(None)
+
+
+async def test_who_reads_nothing_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hadir.http.wire.DEAF_S", 0.01)
+    line, peer = Line(), Recorder()
+    wire = Wire(line, peer, set())
+    peer.start(wire)
+    wire.pause_writing()
+    await eventually(lambda: line.ended == "aborted")
+    assert peer.session.closing is CloseCode.SLOW
+    wire.connection_lost(None)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [Frame(Opcode.PONG, b""), Frame(Opcode.CONT, b"", fin=False), Frame(Opcode.PING, b"")],
+    ids=["pongs", "fragments", "pings"],
+)
+async def test_frames_without_a_message_are_counted(frame: Frame) -> None:
+    peer = Recorder()
+    wire = Wire(Line(), peer, set())
+    peer.start(wire)
+    wire.data_received(Frame(Opcode.TEXT, b"", fin=False).serialize(mask=True))
+    for _ in range(40):
+        wire.data_received(frame.serialize(mask=True))
+    assert peer.session.closing is CloseCode.TOO_FAST
+    wire.connection_lost(None)
