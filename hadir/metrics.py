@@ -16,6 +16,8 @@ from prometheus_client import (
 )
 from prometheus_client.registry import Collector
 
+from hadir import __version__
+
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)
 PlatformCollector(registry=REGISTRY)
@@ -70,7 +72,12 @@ class _Settling(Collector):
 
 REGISTRY.register(_Settling())
 
+BUILD_INFO = _gauge("build_info", "1; which version runs.", "version")
+READY = _gauge("ready", "1 while this instance takes new traffic.")
+ERRORS = _counter("errors", "Defects: errors that nothing in the code foresees.", "where")
+
 CONNECTIONS = _gauge("connections", "Open sockets.", "role")
+MAX_CONNECTIONS = _gauge("max_connections", "Sockets that this instance may hold.")
 PENDING_CONNECTIONS = _gauge("pending_connections", "Sockets that wait for Postgres to be claimed.")
 SOCKET_OPENS = _counter("socket_opens", "Sockets opened.", "role")
 SOCKET_CLOSES = _counter("socket_closes", "Sockets ended, by the first close code.", "role", "code")
@@ -106,6 +113,11 @@ FEED_SECONDS = _seconds("feed", "Time of one reading of what changed.")
 
 MITRAS = _gauge("mitras", "Mitras of the whole fleet by state; NaN where neither store can tell.", "state")
 LEADER = _gauge("leader", "1 on the instance that runs the sweeps.")
+SWEEP_DONE_TIMESTAMP_SECONDS = _gauge(
+    "sweep_done_timestamp_seconds",
+    "When the leader last did a sweep; before the first, when it began to owe it.",
+    "sweep",
+)
 EXPIRIES = _counter("expiries", "Graces that ended.", "reason")
 EXPIRY_HELD = _gauge("expiry_held", "Graces that are over and held back.")
 EXPIRY_HOLD_ACTIVE = _gauge("expiry_hold_active", "1 while expiry is held.")
@@ -120,6 +132,8 @@ PAIRING_ACCEPT_SECONDS = _seconds("pairing_accept", "From asking for a pairing t
 SESSIONS = _counter("sessions", "Sessions that came to their end.", "status")
 CHAT_MESSAGES = _counter("chat_messages", "Messages stored.")
 PAYMENTS = _counter("payments", "Events of payments dealt with, by the payment's state then.", "state")
+WEBHOOKS = _counter("webhooks", "Events of the payment provider: stored, and what became of them.", "outcome")
+WEBHOOK_WAITING_SECONDS = _gauge("webhook_waiting_seconds", "How long the oldest event of the provider has waited.")
 TIMER_LATE_SECONDS = _seconds("timer_late", "From when a timer was due to when it was done.", "timer")
 
 BEACON_ANSWERS = _counter("beacon_answers", "Beacon answers.", "state")
@@ -128,3 +142,15 @@ BEACON_QUERIES = _counter("beacon_queries", "Counts made for the beacon.", "sour
 LOOP_LAG_SECONDS = _seconds("loop_lag", "Delay of a timer of the event loop.")
 TASKS = _gauge("tasks", "Tasks of the event loop.")
 ALLOCATED_BLOCKS = _gauge("allocated_blocks", "Blocks of memory that Python holds.")
+
+BUILD_INFO.labels(__version__).set(1)
+for counter, values in (
+    (ERRORS, ("batch", "command", "loop", "request", "task")),
+    (MIRROR_SEEDS, ("cold", "periodic")),
+    (BEACON_ANSWERS, ("unavailable",)),
+    (PAIRINGS, ("accepted", "expired", "cancelled")),
+    (PAYMENTS, ("paid", "expired", "refund_due", "unmatched")),
+    (WEBHOOKS, ("stored", "recorded", "ignored", "failed")),
+):
+    for value in values:  # from the beginning: a series that begins with its first event never increases by it
+        counter.labels(value)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from hadir import metrics
+from hadir.dev.embedded import EmbeddedValkey
+from hadir.http.server import met_a_defect
+from tests.support import eventually
+from tests.support.system import System
 
 OURS = {name: value for name, value in vars(metrics).items() if isinstance(value, MetricWrapperBase)}
 LABELS = {
@@ -24,9 +29,12 @@ LABELS = {
     "source",
     "state",
     "status",
+    "sweep",
     "timer",
     "type",
     "use",
+    "version",
+    "where",
     "why",
 }
 
@@ -61,3 +69,37 @@ def test_what_is_tallied_counts_whenever_metrics_are_asked_for() -> None:
     metrics.SOCKET_BEATS["control"].more += 3
     assert beats() == before + 3
     assert beats() == before + 3, "once"
+
+
+async def test_defects_are_counted_where_they_are_met(database: str, valkey: EmbeddedValkey) -> None:
+    def counted() -> dict[str, float]:
+        names = ("batch", "command", "loop", "request", "task")
+        return {name: metrics.REGISTRY.get_sample_value("hadir_errors_total", {"where": name}) or 0 for name in names}
+
+    async with System(database, valkey.url) as system:
+        served = await system.instance()
+        operator, mitra = await system.account("operator"), await system.account()
+        phone = await system.phone(served, mitra)
+        before = counted()
+        for what in ("TABLE app_config", "FUNCTION pairing_accept", "TABLE presence_log"):  # as a bad migration would
+            await system.sql.execute(f"ALTER {what} RENAME TO elsewhere_{what[-6:]}")
+        url = f"{served.inner_url}/api/internal/config"
+        assert (await system.http.get(url, headers=operator.bearer)).status_code == 500
+        answer = await phone.ask(type="offer.accept", pairing_id=mitra.id)
+        assert (answer["type"], answer["code"]) == ("error", "internal")
+        await phone.send(type="status", online=False)
+        met_a_defect(asyncio.get_running_loop(), {"message": "nobody waits for this"})
+        await eventually(lambda: all(counted()[name] > before[name] for name in before))
+
+
+async def test_waves_say_how_late_they_are(database: str, valkey: EmbeddedValkey) -> None:
+    def counted() -> float:
+        found = metrics.REGISTRY.get_sample_value("hadir_timer_late_seconds_count", {"timer": "wave"})
+        return found or 0
+
+    async with System(database, valkey.url) as system:
+        served, before = await system.instance(), counted()
+        await system.phone(served, await system.account())
+        await system.available(served, 1)
+        await system.pair(served, await system.account("customer"))
+        await eventually(lambda: counted() == before + 1)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from hadir import metrics
 from hadir.errors import Refused, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def gone(request: Request, error: Exception) -> Response:
 
 def crashed(request: Request, error: Exception) -> Response:
     """A defect of ours; the server logs its traceback."""
+    metrics.ERRORS.labels("request").inc()
     log.error("http.crashed", exc_info=error, extra={"path": request.url.path})
     return Response(body(500, "internal", "This is a defect of the server."), 500, media_type=MEDIA_TYPE)
 

@@ -12,10 +12,12 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 
+from hadir import metrics
 from hadir.config import Config, descriptors_for_sockets, raise_descriptor_limit
 from hadir.errors import HadirError
 from hadir.http import app
@@ -67,12 +69,19 @@ async def serve(config: Config) -> int:
         stop.set()
 
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(met_a_defect)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
     async with running(config) as instance:
         await stop.wait()
         await instance.node.drain()
     return 0
+
+
+def met_a_defect(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Something that the loop called, or a task that nobody waits for, failed: logged as ever, and counted."""
+    metrics.ERRORS.labels("loop").inc()
+    loop.default_exception_handler(context)
 
 
 @asynccontextmanager

@@ -157,6 +157,7 @@ class Batcher(Generic[Item, Result]):
                 metrics.BATCH_RETRIES.labels(self._name).inc()
             except Exception as error:  # whatever it is, it belongs to one of the items
                 if len(entries) == 1:
+                    metrics.ERRORS.labels("batch").inc()
                     log.exception("batch.item_failed", extra={"batcher": self._name})
                     self._fail(entries[0], error)
                     return

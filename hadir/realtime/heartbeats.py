@@ -185,14 +185,16 @@ async def store_beats(postgres: Postgres, mitra_ids: Sequence[str], ages_s: Sequ
     await postgres.execute(sql("beats_store"), list(mitra_ids), list(ages_s))
 
 
-async def mirror_beats(mirror: Mirror, postgres: Postgres, since_s: float) -> int:
+async def mirror_beats(mirror: Mirror, postgres: Postgres, since_s: float) -> int | None:
     """Copies the beats of the last `since_s` seconds from the mirror to Postgres; answers how many.
 
-    Raises `StoreUnavailable`. A cold mirror has nothing to copy.
+    None: the mirror is cold, and has nothing to copy. Raises `StoreUnavailable`.
     """
     copied, oldest = 0, since_s
     while True:
         found = await mirror.beats_by_age(oldest_s=oldest, youngest_s=0, limit=POSTGRES_CHUNK)
+        if found is None:
+            return None
         if not found:
             return copied
         await store_beats(postgres, [mitra_id for mitra_id, _ in found], [age for _, age in found])

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+from hadir import metrics
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
@@ -104,6 +105,7 @@ class Market:
         except Refused as refusal:
             return [error(refusal.code, refusal.detail, field=refusal.field, re=command.id)]
         except Exception:  # whoever asked is told, and what it asks next is answered
+            metrics.ERRORS.labels("command").inc()
             log.exception("command.crashed", extra={"command": type(command).__name__})
             return [error("internal", "This is a defect of the server.", re=command.id)]
 

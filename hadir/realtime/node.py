@@ -282,6 +282,7 @@ class Node:
             except HadirError as error:
                 log.warning("task.failed", extra={"task": getattr(run, "__qualname__", ""), "error": str(error)})
             except Exception:
+                metrics.ERRORS.labels("task").inc()
                 log.exception("task.crashed", extra={"task": getattr(run, "__qualname__", "")})
             await asyncio.sleep(RESTART_S)
 
@@ -349,6 +350,8 @@ class Node:
 
     async def measure(self) -> None:
         """Sets the gauges that are of the moment at which somebody asks."""
+        metrics.READY.set(self.state == "ready")
+        metrics.MAX_CONNECTIONS.set(self.config.max_connections)
         busy, idle = self.postgres.in_use
         metrics.POSTGRES_CONNECTIONS.labels("busy").set(busy)
         metrics.POSTGRES_CONNECTIONS.labels("idle").set(idle)
@@ -436,4 +439,5 @@ async def _logged(work: Awaitable[None]) -> None:
     except HadirError as error:
         log.warning("task.failed", extra={"error": str(error)})
     except Exception:  # a defect met by one piece of work ends that, not the instance
+        metrics.ERRORS.labels("task").inc()
         log.exception("task.crashed")

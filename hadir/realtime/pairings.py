@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ class Pairings:
         due = await self._postgres.fetch(sql("pairings_next"), WAVES_AT_ONCE)
         if not due:
             return 0
+        found_at = time.monotonic()
         waves = {record["id"]: record["wave"] for record in due}
         reached: set[str] = set()
         look = config.pairing_wave_size + max(record["offers"] for record in due) + LOOK_MARGIN
@@ -162,6 +164,10 @@ class Pairings:
                 break
             waves = {record["pairing_id"]: waves[record["pairing_id"]] for record in made if record["missing"] > 0}
             look *= 4
+        took_s = time.monotonic() - found_at
+        for record in due:
+            if record["id"] in reached:
+                metrics.TIMER_LATE_SECONDS.labels("wave").observe(max(0.0, record["late_s"]) + took_s)
         return len(reached)
 
     async def _make(self, waves: dict[str, int], candidates: Sequence[str]) -> list[asyncpg.Record]:

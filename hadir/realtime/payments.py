@@ -43,6 +43,7 @@ class Payments:
             await self._postgres.execute(sql("webhook_store"), SOURCE, dict(body), session_named(body))
         except asyncpg.DataError as error:
             raise Refused(422, "bad_value", "The event cannot be kept: it has a NUL, or is too deep.") from error
+        metrics.WEBHOOKS.labels("stored").inc()
         self._wake()
 
     async def process(self) -> int:
@@ -51,7 +52,9 @@ class Payments:
         One whose session somebody holds at the moment waits for the next time, with all others about that session; the
         rest do not wait for it. Raises `PostgresUnavailable`.
         """
-        if not await self._postgres.fetchval(sql("webhooks_waiting")):
+        waited_s = await self._postgres.fetchval(sql("webhooks_waiting"))
+        metrics.WEBHOOK_WAITING_SECONDS.set(max(0.0, waited_s or 0.0))
+        if waited_s is None:
             return 0  # as nearly always: one statement, and no transaction
         held: list[asyncpg.Record] = []
         while (event := await self._process_next(held)) is not None:
@@ -63,7 +66,7 @@ class Payments:
 
         What it says and that it was dealt with are one transaction: however often it is begun, it happens once.
         """
-        recorded = None
+        recorded, became = None, "recorded"
         sessions = [each["session_id"] for each in held if each["session_id"] is not None]
         async with self._postgres.transaction() as connection:
             event = await connection.fetchrow(sql("webhook_claim"), [each["id"] for each in held], sessions)
@@ -75,14 +78,15 @@ class Payments:
                     recorded = await self._record(connection, invoice, SOURCE)
                 outcome = recorded["outcome"]
             except NotOurs as why:
-                outcome = f"ignored: {why}"
+                became, outcome = "ignored", f"ignored: {why}"
                 log.warning("payment.ignored", extra={"event": event["id"], "why": str(why)})
             except (*CONFLICTS, *GAVE_UP):
                 return [event]
             except UNFIT as error:  # it must not hold up those behind it, and is on record
-                outcome = f"failed: {error}"
+                became, outcome = "failed", f"failed: {error}"
                 log.error("payment.failed", extra={"event": event["id"], "error": str(error)})
             await connection.execute(sql("webhook_done"), event["id"], outcome)
+        metrics.WEBHOOKS.labels(became).inc()
         if recorded is not None:
             self._tell(recorded)
         return []

@@ -29,11 +29,12 @@ EXPIRY_YIELDS_ABOVE = 200
 """Expiry waits while this many transitions wait: connects go first (R15)."""
 DUE_MAX = 20_000
 STALE_AT_ONCE = 1_000
-LOG_MONTHS_S = 3_600.0
+LOG_MONTHS_S = 300.0
+"""Often, though months are long: who leads may not do so for an hour, and the log's writers go first."""
 
 
 class Sweeps:
-    """Each sweep runs on its own cadence, only while this instance leads."""
+    """Each sweep runs on its own cadence while this instance leads, and answers None where it could not be done."""
 
     def __init__(
         self,
@@ -77,16 +78,31 @@ class Sweeps:
                 tasks.create_task(self._every(cadence, sweep), name=sweep.__name__)
             tasks.create_task(self._know_the_clock(), name="clock")
 
-    async def _every(self, cadence_s: float, sweep: Callable[[], Awaitable[object]]) -> None:
+    async def _every(self, cadence_s: float, sweep: Callable[[], Awaitable[int | None]]) -> None:
+        name, led = sweep.__name__, False
         while True:
             await asyncio.sleep(cadence_s)
             if not self._is_leader():
                 self._mirrored_at, self._hold_known = None, True
+                if led:
+                    self._no_longer_says(name)
+                led = False
                 continue
+            done = metrics.SWEEP_DONE_TIMESTAMP_SECONDS.labels(name)
+            if not led:
+                done.set_to_current_time()
+            led = True
             try:
-                await sweep()
+                if await sweep() is not None:
+                    done.set_to_current_time()
             except HadirError as error:
-                log.info("sweep.aborted", extra={"sweep": sweep.__name__, "error": str(error)})
+                log.info("sweep.aborted", extra={"sweep": name, "error": str(error)})
+
+    def _no_longer_says(self, sweep: str) -> None:
+        """What the gauges of a leader say is the next one's to say."""
+        metrics.SWEEP_DONE_TIMESTAMP_SECONDS.remove(sweep)
+        metrics.EXPIRY_HELD.set(0)
+        metrics.EXPIRY_HOLD_ACTIVE.set(0)
 
     def amnesty(self) -> bool:
         """R15: a grace counts only while coming back was possible, to here, Postgres writable, its clock steady."""
@@ -96,19 +112,19 @@ class Sweeps:
         since = [self._ready_since(), self._postgres.available_since]
         return any(at is None or now - at < grace for at in since)
 
-    async def expire(self) -> int:
+    async def expire(self) -> int | None:
         """Ends graces that are over, unless they are suspiciously many (R5); answers how many."""
         if self.amnesty():
-            return 0
+            return None
         config = self._config
         asked = (sql("expiry_due"), config.offline_grace_s, config.long_grace_s, list(LONG_GRACE_REASONS), DUE_MAX)
         due = await self._postgres.fetch(*asked, False)
         if not await self._watch_clock() or self.amnesty():  # after it: a jump before is seen
-            return 0
+            return None
         if await self._is_held(due[0]["unproven"] if due else 0):
             due = await self._postgres.fetch(*asked, True)
         if self._transitions.waiting > EXPIRY_YIELDS_ABOVE:
-            return 0
+            return None
         events = [(record["mitra_id"], Expire(record["version"])) for record in due[:EXPIRY_AT_ONCE]]
         expired = [result for result in await self._submit(events) if result.outcome is Outcome.DONE]
         for result in expired:
@@ -155,17 +171,19 @@ class Sweeps:
             log.warning("expiry.held", extra={"due": unproven, "held_s": round(held_s or 0.0)})
         return held
 
-    async def find_stale(self) -> int:
+    async def find_stale(self) -> int | None:
         """Those whose beats stopped, by the mirror's word and the row's; aborts on any doubt about the mirror.
 
         A new seed has the beats that Postgres knows: an instance that cannot reach it has yet to send its own.
         """
         since = self._leased_since()
         if since is None or time.monotonic() - since < self._config.heartbeat_interval_s:
-            return 0
-        stale_s, found = self._config.heartbeat_stale_s, 0
+            return None
+        stale_s = self._config.heartbeat_stale_s
         candidates = await self._mirror.beats_by_age(oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, warm=True)
-        events = [(mitra_id, Stale(age)) for mitra_id, age in candidates or ()]
+        if candidates is None:
+            return None
+        events = [(mitra_id, Stale(age)) for mitra_id, age in candidates]
         found = sum(result.outcome is Outcome.DONE for result in await self._submit(events))
         metrics.STALE.inc(found)
         return found
@@ -178,21 +196,24 @@ class Sweeps:
                 raise result
         return [result for result in results if isinstance(result, Result)]
 
-    async def mirror_beats(self) -> int:
+    async def mirror_beats(self) -> int | None:
         """Beats since the last time, to Postgres; the first time as many as are not stale."""
         now = time.monotonic()
         since = self._config.heartbeat_stale_s if self._mirrored_at is None else now - self._mirrored_at + 1.0
         copied = await mirror_beats(self._mirror, self._postgres, since)
-        self._mirrored_at = now
+        if copied is not None:
+            self._mirrored_at = now
         return copied
 
-    async def reseed(self) -> bool:
+    async def reseed(self) -> bool | None:
         """Heals whatever drifted."""
-        return await self._seeder.seed("periodic")
+        return await self._seeder.seed("periodic") or None
 
     async def resize(self) -> int:
         """Goes on with a change of the configured capacity that was stopped halfway, or that another program made."""
         return await follow_default(self._postgres, self._mirror, self._changed)
 
-    async def keep_log_months(self) -> None:
-        await self._postgres.fetch(sql("log_months"), self._config.presence_log_months)
+    async def keep_log_months(self) -> int | None:
+        """Months of the log ahead, and none that is too old; None where it gave way to whoever writes the log."""
+        kept = [record[0] for record in await self._postgres.fetch(sql("log_months"), self._config.presence_log_months)]
+        return None if None in kept else sum(kept)

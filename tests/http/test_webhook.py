@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from hadir.dev.embedded import EmbeddedValkey
+from hadir.metrics import REGISTRY
 from tests.support import eventually
 from tests.support.system import System
 
@@ -21,6 +22,12 @@ STRANGE = [
         "paid_at": "0001-01-01T00:00:00+14:00",
     },
 ]
+OF_NO_SESSION = {
+    "id": "1",
+    "external_id": "00000000-0000-0000-0000-000000000002",
+    "status": "PAID",
+    "amount": 50_000,
+}
 
 
 async def test_strange_events_are_dealt_with_and_hold_nothing_up(database: str, valkey: EmbeddedValkey) -> None:
@@ -36,6 +43,34 @@ async def test_strange_events_are_dealt_with_and_hold_nothing_up(database: str, 
 
         await eventually(dealt_with)
         assert await system.sql.fetchval("SELECT count(*) FROM webhook_events") == len(STRANGE)
+
+
+async def test_events_and_how_long_they_wait_are_counted(database: str, valkey: EmbeddedValkey) -> None:
+    def counted() -> dict[str, float]:
+        names = ("stored", "recorded", "ignored", "failed")
+        return {name: REGISTRY.get_sample_value("hadir_webhooks_total", {"outcome": name}) or 0 for name in names}
+
+    def waited_s() -> float:
+        return REGISTRY.get_sample_value("hadir_webhook_waiting_seconds") or 0
+
+    async with System(database, valkey.url) as system:
+        served = await system.instance(XENDIT_CALLBACK_TOKEN=AGREED)
+        before, token = counted(), {"X-Callback-Token": AGREED}
+
+        def became(**expected: int) -> bool:
+            return {name: value - before[name] for name, value in counted().items()} == expected
+
+        for event in (STRANGE[0], OF_NO_SESSION):
+            await system.http.post(f"{served.url}/webhooks/xendit", json=event, headers=token)
+        await eventually(lambda: became(stored=2, recorded=1, ignored=1, failed=0))
+        await system.sql.execute("ALTER TABLE payments ADD CHECK (amount < 1000) NOT VALID")  # what it does not take
+        await system.http.post(f"{served.url}/webhooks/xendit", json=OF_NO_SESSION | {"id": "2"}, headers=token)
+        await eventually(lambda: became(stored=3, recorded=1, ignored=1, failed=1))
+        await system.sql.execute(
+            "INSERT INTO webhook_events (source, body, received_at) VALUES ('xendit', '{}', now() - interval '1 hour')"
+        )
+        await eventually(lambda: waited_s() >= 3600)
+        await eventually(lambda: waited_s() == 0)
 
 
 async def test_what_postgres_cannot_keep_is_refused(database: str, valkey: EmbeddedValkey) -> None:

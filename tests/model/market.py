@@ -232,7 +232,15 @@ def pairings_next(truth: Truth, _: Transaction, limit: int) -> Any:
     bazaar, now = truth.bazaar, truth.now
     due = [each for each in bazaar.searching.values() if each.next_wave_at and each.next_wave_at <= now]
     due = sorted((each for each in due if each.expires_at > now), key=lambda each: each.next_wave_at or now)
-    return [{"id": each.id, "wave": each.wave + 1, "offers": len(bazaar.offers[each.id])} for each in due[:limit]]
+    return [
+        {
+            "id": each.id,
+            "wave": each.wave + 1,
+            "offers": len(bazaar.offers[each.id]),
+            "late_s": (now - (each.next_wave_at or now)).total_seconds(),
+        }
+        for each in due[:limit]
+    ]
 
 
 def pairing_waves(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime.liveness import Witness, is_dead
 from tests.support import eventually
-from tests.support.system import System
+from tests.support.system import FAST, System
 
 
 async def test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go(
@@ -96,9 +96,9 @@ async def test_the_stale_are_found_by_the_sweep_and_only_on_a_warm_mirror(
         )
         await eventually(lambda: node.seeder.seed("periodic"))
         await system.valkey.delete(node.keys.instance(node.id))
-        assert await node.sweeps.find_stale() == 0, "an instance has not beaten again: nobody is judged"
+        assert await node.sweeps.find_stale() is None, "an instance has not beaten again: nobody is judged"
         await eventually(node.mirror.counts)
-        assert await node.sweeps.find_stale() == 0, "others may have yet to beat into it"
+        assert await node.sweeps.find_stale() is None, "others may have yet to beat into it"
         await eventually(node.sweeps.find_stale)
         row = await system.row(mitra)
         assert (row["state"], row["reason"]) == ("suspect", "stale")
@@ -252,6 +252,51 @@ async def test_a_month_without_its_partition_stops_nobody_and_is_made_up_for(
         assert await lines_of(system) == {month: 3 + len(many) + 1}
         assert await system.log_of(gone) == [("online", "connected"), ("offline", "goodbye")]
         await system.available(served, 2 + len(many))
+
+
+async def test_a_month_that_gave_way_to_the_logs_writers_has_not_been_done(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url) as system:
+        node = (await system.instance()).node
+        assert node is not None
+        (name,) = await system.sql.fetchrow("SELECT max(inhrelid::regclass::text) FROM pg_inherits "
+            "WHERE inhparent = 'presence_log'::regclass AND inhrelid <> 'presence_log_default'::regclass")  # fmt: skip
+        assert await node.sweeps.keep_log_months() == 0, "every month is there"
+        await system.sql.execute(f"DROP TABLE {name}")
+        async with system.sql.transaction():
+            await system.sql.execute("LOCK TABLE presence_log_default IN ROW EXCLUSIVE MODE")
+            assert await node.sweeps.keep_log_months() is None
+        assert await node.sweeps.keep_log_months() == 1
+
+
+async def test_who_loses_the_lead_no_longer_says_what_only_the_leader_knows(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, FAST | {"MITRA_HEARTBEAT_STALE_SECONDS": "40"}) as system:
+        served = await system.instance()
+        phones = [await system.phone(served, mitra) for mitra in await system.accounts(30)]
+        for phone in phones[:12]:
+            phone.cut()
+        held, done = "hadir_expiry_held 12.0", 'hadir_sweep_done_timestamp_seconds{sweep="expire"}'
+
+        async def said(*lines: str) -> bool:
+            text = (await system.http.get(f"{served.inner_url}/metrics")).text
+            return all(line in text for line in lines)
+
+        await eventually(lambda: said(held, "hadir_expiry_hold_active 1.0", done), 10)
+
+        async def led_by_another() -> bool:
+            await system.sql.execute(
+                "UPDATE leases SET holder = 'another', expires_at = clock_timestamp() + interval '4 s' "
+                "WHERE name = 'sweeps'"
+            )
+            return await said("hadir_leader 0.0", "hadir_expiry_held 0.0", "hadir_expiry_hold_active 0.0") and not (
+                await said(done)
+            )
+
+        await eventually(led_by_another, 10)
+        await eventually(lambda: said("hadir_leader 1.0", held, "hadir_expiry_hold_active 1.0", done), 15)
 
 
 async def lines_of(system: System) -> dict[str, int]:

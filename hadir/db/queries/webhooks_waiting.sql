@@ -1,2 +1,3 @@
--- Whether there is an event that nobody has dealt with.
-SELECT EXISTS (SELECT FROM webhook_events WHERE processed_at IS NULL)
+-- How long the first event has waited that nobody has dealt with, in seconds. No row where there is none.
+SELECT extract(epoch FROM clock_timestamp() - received_at)::float8 FROM webhook_events
+WHERE processed_at IS NULL ORDER BY id LIMIT 1
