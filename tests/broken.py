@@ -39,6 +39,7 @@ MARKET_TWIN = "tests/model/test_market_twin.py::test_the_twin_decides_what_the_f
 MARKET_FAULTS = "tests/faults/test_pairing_faults.py"
 CLOCKS, COMPANY, SET_BACK = "tests/faults/test_clocks.py", "tests/faults/test_company.py", "tests/db/test_set_back.py"
 COUNTED = "tests/db/test_counts.py::test_a_socket_that_a_living_instance_holds_is_there_whoever_copied_its_beats"
+ALERT_RULES = "deploy/prometheus/hadir.rules.yml"
 PRESENCE_RACES, CANCELLED = "tests/faults/test_races.py", "tests/faults/test_cancellation.py"
 
 PAIRS = [
@@ -630,6 +631,24 @@ PAIRS = [
     Pair("benchmark: other servers are spoken to in their words", "benchmarks/load/__init__.py",
          '("pong", speaks.pong),', "",
          "tests/test_performance.py::test_other_words_are_said_to_other_servers"),
+    Pair("alerts: a leader's gauges are its own", f"{RT}/sweeps.py", "self._no_longer_says(name)", "pass",
+         f"{SWEEPS}::test_who_loses_the_lead_no_longer_says_what_only_the_leader_knows"),
+    Pair("alerts: a month that gave way is not done", f"{RT}/sweeps.py", "return None if None in kept else sum(kept)",
+         "return sum(bool(each) for each in kept)",
+         f"{SWEEPS}::test_a_month_that_gave_way_to_the_logs_writers_has_not_been_done"),
+    Pair("alerts: events that wait are told", f"{RT}/payments.py",
+         "metrics.WEBHOOK_WAITING_SECONDS.set(max(0.0, waited_s or 0.0))", "pass",
+         "tests/http/test_webhook.py::test_events_and_how_long_they_wait_are_counted"),
+    Pair("alerts: defects are counted", f"{RT}/node.py", 'metrics.ERRORS.labels("task").inc()', "pass",
+         "tests/test_metrics.py::test_defects_are_counted_where_they_are_met"),
+    Pair("alerts: of what is exported", ALERT_RULES, "hadir_bus_up == 0", "hadir_bus_is_up == 0",
+         "tests/test_alerts.py::test_a_running_instance_exports_what_rules_and_panels_name"),
+    Pair("alerts: by labels that exist", ALERT_RULES, 'timer="wave"', 'timer="tide"',
+         "tests/test_alerts.py::test_selectors_use_labels_and_values_that_exist"),
+    Pair("alerts: each has its runbook", "docs/operations.md", "\n### HadirDefects\n", "\n### HadirDefect\n",
+         "tests/test_alerts.py::test_every_alert_has_a_runbook_and_leads_to_it_and_every_runbook_an_alert"),
+    Pair("alerts: they fire", ALERT_RULES, "max(hadir_expiry_hold_active) == 1", "max(hadir_expiry_hold_active) > 1",
+         "tests/test_alerts.py::test_each_alert_fires_and_stays_quiet_as_its_tests_say"),
 ]  # fmt: skip
 
 
@@ -667,7 +686,7 @@ def main(wanted: list[str]) -> int:
     missed = 0
     with tempfile.TemporaryDirectory(prefix="hadir-broken-") as name:
         copy = Path(name) / "copy"
-        for part in ("benchmarks", "docs", "hadir", "tests"):
+        for part in ("benchmarks", "deploy", "docs", "hadir", "tests"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         for pair in PAIRS:
