@@ -204,7 +204,7 @@ def test_every_alert_has_a_runbook_and_leads_to_it_and_every_runbook_an_alert() 
         assert rule["annotations"]["runbook"] == f"docs/operations.md#{name.lower()}"
         assert rule["annotations"]["summary"].endswith(".")
         waits = rule.get("for")
-        when = WHEN.get(waits) or f"after {waits.removesuffix('m')} minutes"
+        when = WHEN.get(waits) or f"after {str(waits).removesuffix('m')} minutes"
         assert runbooks()[name].startswith(f"\n*{rule['labels']['severity']}, {when}.* ")
 
 

@@ -83,7 +83,7 @@ async def test_defects_are_counted_where_they_are_met(database: str, valkey: Emb
         before = counted()
         for what in ("TABLE app_config", "FUNCTION pairing_accept", "TABLE presence_log"):  # as a bad migration would
             await system.sql.execute(f"ALTER {what} RENAME TO elsewhere_{what[-6:]}")
-        url = f"{served.inner_url}/api/internal/config"
+        url = f"{served.inner_url}/api/internal/mitras/{mitra.id}/history"
         assert (await system.http.get(url, headers=operator.bearer)).status_code == 500
         answer = await phone.ask(type="offer.accept", pairing_id=mitra.id)
         assert (answer["type"], answer["code"]) == ("error", "internal")
