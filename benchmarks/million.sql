@@ -52,6 +52,10 @@ INSERT INTO payments (external_id, invoice_id, session_id, state, amount, create
     FROM pairings WHERE session_id IS NOT NULL;
 INSERT INTO webhook_events (source, body, processed_at, outcome) SELECT 'xendit', '{{}}', now(), 'paid' FROM payments;
 INSERT INTO audit_log (actor, action, subject) SELECT 'operator', 'config', md5(n::text) FROM generate_series(1, 50000) AS n;
+INSERT INTO instance_log (at, instance_id, name, what)
+    SELECT now() - n * interval '10 minutes', 'host-' || n, 'host', 'started' FROM generate_series(1, 14400) AS n;
+INSERT INTO centre_series (at, online) SELECT to_timestamp(n * 10), 1
+    FROM generate_series(extract(epoch FROM now())::bigint / 10 - 100000, extract(epoch FROM now())::bigint / 10) AS n;
 DO $$ DECLARE i record; BEGIN FOR i IN SELECT * FROM indexes LOOP EXECUTE i.made; END LOOP; END $$;
 DROP TABLE indexes;
 RESET maintenance_work_mem;

@@ -20,11 +20,14 @@ from hadir.http.openapi_schemas import (
     Schema,
     listing,
     named_in,
+    nullable,
     one_of,
     reached,
     record,
     ref,
 )
+from hadir.realtime.activity import SHOWN
+from hadir.realtime.dashboards import LISTED_MAX
 from hadir.realtime.messages import (
     BEARER_SUBPROTOCOL,
     CUSTOMER_SENDS,
@@ -114,10 +117,14 @@ GREETING = {
     "token_ttl_s": COUNT,
     "limits": LIMITS,
 }
-COUNTED = {"counts": ref("LiveCounts"), "sessions": ref("SessionCounts"), "as_of": TIME}
-SNAPSHOT = COUNTED | {"instances": listing(ref("Instance"))}
-UNCOUNTED = ("sessions", "as_of")
-"""Left out while the database has not been reached."""
+COUNTED = {
+    "counts": ref("LiveCounts"),
+    "sessions": nullable(ref("SessionCounts")) | {"description": "Null while the database is away."},
+    "pairings": nullable(ref("PairingCounts")) | {"description": "Null while the database is away."},
+    "instances": listing(ref("Instance")),
+    "as_of": nullable(TIME) | {"description": "When it was counted; null: never yet."},
+    "activity": listing(ref("Activity")) | {"maxItems": SHOWN, "description": "Oldest first."},
+}
 
 
 def _taken(kind: str, **fields: Schema) -> Schema:
@@ -194,12 +201,12 @@ SENT: Mapping[str, Mapping[str, Schema]] = {
         **SENT_TO_ALL,
     },
     "dashboard": {
-        "hello": _sent(
-            "hello", {"instance": TEXT, "role": one_of("operator", "viewer"), **GREETING, **SNAPSHOT}, *UNCOUNTED
+        "hello": _sent("hello", {"instance": TEXT, "role": one_of("operator", "viewer"), **GREETING, **COUNTED}),
+        "sync": _sent("sync", {"server_time": TIME, **COUNTED, "re": RE}, "re"),
+        "counts": _sent("counts", COUNTED | {"more_activity": COUNT}),
+        "presence": _sent(
+            "presence", {"changes": listing(ref("PresenceChange")) | {"maxItems": LISTED_MAX}, "more": COUNT}
         ),
-        "sync": _sent("sync", {"server_time": TIME, **SNAPSHOT, "re": RE}, "re", *UNCOUNTED),
-        "counts": _sent("counts", COUNTED, *UNCOUNTED),
-        "presence": _sent("presence", {"changes": listing(ref("PresenceChange")), "more": COUNT}),
         "ack": _sent("ack", {"re": RE}, "re"),
         **SENT_TO_ALL,
     },

@@ -29,9 +29,7 @@ async def counts(request: Request) -> Response:
 async def instances(request: Request) -> Response:
     await reader(node_of(request), request)
     node = node_of(request)
-    return json_response(
-        {"instances": [asdict(each) | {"self": each.id == node.id} for each in node.liveness.instances]}
-    )
+    return json_response({"instances": [asdict(each) | {"self": each.id == node.id} for each in node.liveness.aged()]})
 
 
 async def activate(request: Request) -> Response:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from hadir.http.live import ENTRIES, MINUTES
+from hadir.http.live import MEDIA_TYPE as EVENTS
 from hadir.http.mitras import POOL_MAX, SEARCH_MAX
 from hadir.http.openapi_market import MARKET
 from hadir.http.openapi_schemas import (
@@ -43,9 +45,11 @@ from hadir.http.openapi_table import (
     json,
     limit,
     query,
+    whole_number,
 )
 from hadir.http.pages import LIMIT, LIMIT_MAX
 from hadir.realtime.appconfig import KEYS
+from hadir.realtime.series import MINUTES_MAX
 
 KEY = in_path("key", one_of(*KEYS))
 STANDING = json("How the mitra stands then", "Standing")
@@ -100,6 +104,31 @@ PRESENCE = (
         "/metrics",
         "Metrics, as Prometheus reads them",
         Answer("The metrics of this instance", (CONTENT_TYPE_LATEST.partition(";")[0], {"type": "string"}), {}),
+    ),
+    get(
+        (INTERNAL,),
+        "/api/internal/live",
+        "What dashboards are told, as server-sent events",
+        Answer("Events `hello`, `counts`, `presence`, their `data` as on the socket", (EVENTS, {"type": "string"})),
+        roles=READER,
+    ),
+    get(
+        (INTERNAL,),
+        "/api/internal/series",
+        "The counts of the last minutes, every ten seconds",
+        json("As they were counted", "Series"),
+        roles=READER,
+        refuses=(422,),
+        parameters=(query("minutes", whole_number(1, MINUTES_MAX, MINUTES), "How many."),),
+    ),
+    get(
+        (INTERNAL,),
+        "/api/internal/activity",
+        "What happened last: operators, pairings, instances",
+        json("Newest first", record({"entries": listing(ref("Activity"))})),
+        roles=READER,
+        refuses=(422,),
+        parameters=(limit(ENTRIES, LIMIT_MAX),),
     ),
     get((INTERNAL,), "/api/internal/counts", "The live counts", json("Counted now", "Counts"), roles=READER),
     get(

@@ -12,10 +12,11 @@ from hadir.http.market import PAYMENT_STATES
 from hadir.http.mitras import STATES
 from hadir.http.requests import TEXT_MAX
 from hadir.realtime.appconfig import KEYS
-from hadir.realtime.dashboards import SESSION_STATES
+from hadir.realtime.board import SESSION_STATES
 from hadir.realtime.pairing import NOTE_MAX, AcceptResult, OfferStatus, PairingStatus
 from hadir.realtime.payment import RUPIAH_MAX
 from hadir.realtime.presence import State
+from hadir.realtime.series import COLUMNS, STEP_S
 from hadir.realtime.session import BODY_MAX, CLIENT_ID_MAX, END_REASONS, OPEN, SessionStatus
 
 Schema = dict[str, Any]
@@ -127,6 +128,8 @@ INSTANCE = {
     "started_at": TIME,
     "state": one_of("starting", "ready", "draining"),
     "sockets": COUNT,
+    "beats_per_s": nullable(NUMBER) | {"description": "Of its sockets, at its last beat; null: not measured."},
+    "loop_lag_s": nullable(NUMBER) | {"description": "The longest delay of its event loop between its last two beats."},
     "age_s": {"type": "number", "description": "Since its last beat."},
 }
 MITRA = {
@@ -276,6 +279,37 @@ SCHEMAS: Mapping[str, Schema] = {
     "ConfigKeyWithChanges": record(CONFIG_KEY | {"changes": listing(CONFIG_CHANGE)}),
     "ConfigKeyAfterChange": record(
         CONFIG_KEY | {"moved": COUNT | {"description": "Mitras whose capacity the change moved."}}
+    ),
+    "Activity": record(
+        {
+            "at": TIME,
+            "kind": one_of("operator", "pairing", "instance"),
+            "subject": TEXT | {"description": "What it happened to: an id, or a key of the configuration."},
+            "what": TEXT
+            | {
+                "description": "Of operators the action; of pairings created, accepted, expired, cancelled; "
+                "of instances started, stopped, died."
+            },
+            "actor": nullable(TEXT),
+            "mitra_id": nullable(TEXT),
+            "took_s": nullable(NUMBER) | {"description": "From asking for a pairing to its end."},
+        }
+    ),
+    "Series": record(
+        {
+            "step_s": {"const": STEP_S},
+            "at": listing({"type": "integer"}) | {"description": "Seconds since the epoch, oldest first, all steps."},
+            "series": record({name: listing(nullable(NUMBER)) for name in COLUMNS}),
+        },
+        description="Lists of one length; null where nobody counted.",
+    ),
+    "PairingCounts": record(
+        {
+            "waiting": COUNT,
+            "oldest_s": nullable(NUMBER) | {"description": "How long the oldest of those has searched."},
+            "accept_p50_s": nullable(NUMBER) | {"description": "Of the pairings accepted in the last 15 minutes."},
+            "accept_p95_s": nullable(NUMBER),
+        }
     ),
     "LiveCounts": record(
         {name: nullable(COUNT) for name in COUNTS} | {"state": one_of("live", "rebuilding", "stale")},

@@ -84,8 +84,12 @@ ID = in_path("id", UUID)
 CURSOR = query("cursor", {"type": "string"}, "`next` of the page before; valid only with the same other parameters.")
 
 
+def whole_number(least: int, most: int, default: int) -> Schema:
+    return {"type": "integer", "minimum": least, "maximum": most, "default": default}
+
+
 def limit(default: int, most: int) -> dict[str, Any]:
-    return query("limit", {"type": "integer", "minimum": 1, "maximum": most, "default": default}, "How many at most.")
+    return query("limit", whole_number(1, most, default), "How many at most.")
 
 
 WAIT = query(

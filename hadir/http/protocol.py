@@ -21,6 +21,8 @@ from hadir.realtime.peer import Peer
 
 REQUEST_S = 10.0
 """A request, or the handshake of a socket, must have arrived whole this long after it began."""
+UNREAD_S = 10.0
+"""A client that asked must read on of its answer within this time."""
 HEAD_MAX = 16 * 1024
 HEAD_ENDS = b"\r\n\r\n"
 BODY_MAX = 256 * 1024
@@ -64,6 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
     _size = 0
     """Bytes of the head, or of what follows it, so far."""
     _seam = b""
+    _deaf: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -121,13 +124,25 @@ class HttpProtocol(HttpToolsProtocol):
         self._forget_deadline()
         super().on_message_complete()
 
+    def pause_writing(self) -> None:
+        """The client does not read what it asked for; where that lasts, it is given up on."""
+        super().pause_writing()
+        if self._deaf is None:
+            self._deaf = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_deaf()
+
     def handle_websocket_upgrade(self) -> None:
         self._forget_deadline()
+        self._forget_deaf()
         super().handle_websocket_upgrade()
         del self.parser  # they hold each other, which nobody would collect for long
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_deadline()
+        self._forget_deaf()
         super().connection_lost(exc)
         del self.parser
 
@@ -157,6 +172,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _forget_deaf(self) -> None:
+        if self._deaf is not None:
+            self._deaf.cancel()
+            self._deaf = None
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

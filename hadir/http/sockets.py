@@ -135,7 +135,7 @@ def _open(node: Node) -> int:
 
 
 def _at_the_door(node: Node, handshake: HTTPConnection, role: str) -> Login:
-    _require_ready(node)
+    require_ready(node)
     origin = handshake.headers.get("origin")
     if origin is not None and origin not in node.config.allowed_origins:
         raise Refused(403, "origin", "Sockets from pages of this origin are not allowed.")
@@ -151,7 +151,7 @@ def dashboard_socket(node: Node) -> Socket:
     """`/ws/dashboard`, of the internal listener."""
 
     async def admit(handshake: HTTPConnection) -> Peer:
-        _require_ready(node)
+        require_ready(node)
         origin = handshake.headers.get("origin")
         own = urlsplit(origin or "").netloc == handshake.headers.get("host")
         if origin is not None and not own and origin not in node.config.allowed_origins:
@@ -162,7 +162,7 @@ def dashboard_socket(node: Node) -> Socket:
     return Socket(admit)
 
 
-def _require_ready(node: Node) -> None:
+def require_ready(node: Node) -> None:
     if node.sockets.draining or node.state != "ready":
         raise Refused(503, "draining", "This instance takes no new sockets.", retry_after=1)
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import takewhile
 
@@ -18,6 +18,7 @@ from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import InstanceDied
 from hadir.realtime.transitions import FLUSH_MAX, Transitions
 from hadir.realtime.valkey import Valkey
+from hadir.realtime.vitals import Vitals
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ class Instance:
     started_at: datetime
     state: str
     sockets: int
+    beats_per_s: float | None
+    loop_lag_s: float | None
+    """None: an earlier version, which does not say, or nothing was measured yet."""
     age_s: float
 
 
@@ -86,6 +90,7 @@ class Liveness:
         *,
         state: Callable[[], str],
         sockets: Callable[[], int],
+        vitals: Vitals,
         leased_since: Callable[[], float | None],
         ready_since: Callable[[], float | None],
         grace_s: float,
@@ -99,6 +104,7 @@ class Liveness:
         self._transitions = transitions
         self._state = state
         self._sockets = sockets
+        self._vitals = vitals
         self._leased_since = leased_since
         self._ready_since = ready_since
         self._unfit_s = max(grace_s, DEAD_S)
@@ -127,6 +133,11 @@ class Liveness:
             if each.id in self._living and each.state != "starting" and each.id not in gone
         ]
 
+    def aged(self) -> list[Instance]:
+        """All instances as last read, their ages as of now."""
+        elapsed = time.monotonic() - self._read_at
+        return [replace(each, age_s=each.age_s + elapsed) for each in self.instances]
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._beat_for_ever(), name="instance beats")
@@ -137,9 +148,8 @@ class Liveness:
         """Says that this instance lives, and reads who else does. Raises `PostgresUnavailable`."""
         if self._left:
             return
-        await self._postgres.execute(
-            sql("instance_beat"), self.instance_id, self._name, __version__, self._state(), self._sockets()
-        )
+        said = self._state(), self._sockets(), *self._vitals.take(time.monotonic())
+        await self._postgres.execute(sql("instance_beat"), self.instance_id, self._name, __version__, *said)
         await self._read()
         silent = {each.id for each in self.instances if each.age_s >= DEAD_S}
         self._without_lease = {each: since for each, since in self._without_lease.items() if each in silent}

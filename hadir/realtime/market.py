@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from hadir import metrics
 from hadir.config import Config
@@ -185,7 +185,7 @@ class Market:
         return [Later() if each[:2] in held and each[:2] not in done else None for each in receipts]
 
 
-def _result(pairing_id: str, result: AcceptResult | DeclineResult, re: str | None, **more: object) -> str:
+def _result(pairing_id: str, result: AcceptResult | DeclineResult, re: str | None, **more: Any) -> str:
     return encode("offer.result", pairing_id=pairing_id, result=result, re=re, **more)
 
 

@@ -226,10 +226,10 @@ def is_uuid(text: str) -> bool:
         return False
 
 
-def encode(kind: str, **fields: Any) -> str:
-    """A server's message as its text frame; fields that are None are left out."""
+def encode(kind: str, *, nulls: Mapping[str, Any] | None = None, **fields: Any) -> str:
+    """A server's message as its text frame; fields that are None are left out, but for those among `nulls`."""
     present = {name: value for name, value in fields.items() if value is not None}
-    return orjson.dumps({"type": kind, **present}, option=orjson.OPT_UTC_Z).decode()
+    return orjson.dumps({"type": kind, **present, **(nulls or {})}, option=orjson.OPT_UTC_Z).decode()
 
 
 def error(code: str, message: str, *, field: str | None = None, re: str | None = None) -> str:

@@ -24,6 +24,7 @@ from hadir.realtime.aftermath import look_again
 from hadir.realtime.appconfig import AppConfig
 from hadir.realtime.availability import Availability
 from hadir.realtime.bell import Bell
+from hadir.realtime.board import Board
 from hadir.realtime.bus import Bus, BusEvent
 from hadir.realtime.census import answer_census
 from hadir.realtime.connection import Connection, MitraSockets
@@ -40,9 +41,11 @@ from hadir.realtime.peer import Peer, Verify
 from hadir.realtime.presence import Row, Rules
 from hadir.realtime.registry import Registry
 from hadir.realtime.seeding import Seeder
+from hadir.realtime.series import Series
 from hadir.realtime.sweeps import Sweeps
 from hadir.realtime.transitions import Transitions
 from hadir.realtime.valkey import Valkey
+from hadir.realtime.vitals import Vitals
 from hadir.realtime.waiters import Waiters
 from hadir.realtime.work import WorkReader
 
@@ -124,6 +127,7 @@ class Node:
             on_cold=self.seeder.went_cold,
             on_clock_jump=self.seeder.went_back,
         )
+        self.vitals = Vitals(time.monotonic())
         self.liveness = Liveness(
             self.id,
             config.instance_name,
@@ -133,6 +137,7 @@ class Node:
             self.transitions,
             state=lambda: self.state,
             sockets=lambda: len(self.registry),
+            vitals=self.vitals,
             leased_since=lambda: self.heartbeats.leased_since,
             ready_since=lambda: self.ready_since,
             grace_s=config.offline_grace_s,
@@ -155,14 +160,16 @@ class Node:
         self.market = Market(
             config, self.postgres, self.availability, self.work, self.bell, spawn=self._spawn, read=self.feed.read
         )
-        self.dashboards = Dashboards(
-            config,
-            self.id,
+        self.board = Board(
+            self.postgres, self.availability, connected=self.connected, instances=lambda: self.liveness.aged()
+        )
+        self.dashboards = Dashboards(config, self.id, self.postgres, self.board, verify=verify)
+        self.series = Series(
             self.postgres,
             self.availability,
-            verify=verify,
+            is_leader=lambda: self.liveness.is_leader,
             connected=self.connected,
-            instances=lambda: self.liveness.instances,
+            instances=lambda: self.liveness.aged(),
         )
         self.sweeps = Sweeps(
             config,
@@ -233,7 +240,7 @@ class Node:
         await _within(BUS_WAIT_S, lambda: self.bus.up)
         self._supervise(self._contact)
         await _within(STORES_WAIT_S if self.postgres.available else 0.0, lambda: self.state == "ready")
-        for work in (self.liveness.run, self.sweeps.run, *self.market.runs):
+        for work in (self.liveness.run, self.sweeps.run, self.series.run, *self.market.runs):
             self._supervise(work)
 
     async def _has_schema(self) -> bool:
@@ -303,6 +310,7 @@ class Node:
             await asyncio.sleep(TICK_S)
             now = time.monotonic()
             metrics.LOOP_LAG_SECONDS.observe(max(0.0, now - due))
+            self.vitals.lagged(now - due)
             stood_still = now - due > TICK_S and not stood_still
             if stood_still:
                 continue  # beats may have arrived that nobody has read yet; once, or a slow loop would judge nobody

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hadir import metrics
 from hadir.config import Config
@@ -249,7 +249,7 @@ def limits() -> dict[str, float]:
     }
 
 
-def greeting_of(config: Config, session: Dialogue) -> dict[str, object]:
+def greeting_of(config: Config, session: Dialogue) -> dict[str, Any]:
     """What every `hello` has."""
     return {
         "heartbeat_interval_s": config.heartbeat_interval_s,

@@ -222,3 +222,24 @@ async def test_sessions_that_were_there_before_pairings_are_news_to_no_feed(empt
     new = str(uuid.uuid4())
     await empty.execute(insert, new, customer, mitra)
     assert not await empty.fetchval(ages, new)
+
+
+async def test_an_instance_of_before_the_control_centre_runs_on_its_schema(
+    empty: asyncpg.Connection, empty_database: str
+) -> None:
+    for name in [each for each in migrate.known() if each < "0004"]:
+        assert await migrate._ensure(empty, name)
+    beat = (
+        "INSERT INTO instances (id, name, version, state, sockets) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (id) DO "
+        "UPDATE SET beat_at = clock_timestamp(), state = excluded.state, sockets = excluded.sockets"
+    )
+    forget = "DELETE FROM instances WHERE id = $1 AND abs(extract(epoch FROM clock_timestamp() - beat_at)) > $2::float8"
+    await empty.execute(beat, "before", "i", "0", "ready", 1)
+    await migrate.migrate(empty_database)
+    for instance_id in ("before", "after"):
+        await empty.execute(beat, instance_id, "i", "0", "ready", 2)
+    found = await empty.fetch(query("instances_all"))
+    assert {(each["sockets"], each["beats_per_s"], each["loop_lag_s"]) for each in found} == {(2, None, None)}
+    await empty.execute(forget, "after", -1.0)
+    told = await empty.fetch("SELECT instance_id, what FROM instance_log ORDER BY id")
+    assert [tuple(each) for each in told] == [("after", "started"), ("after", "stopped")]

@@ -75,6 +75,9 @@ HOT: dict[str, list[Any]] = {
     "webhook_claim": [[], []],
     "webhook_done": [1, "paid"],
     "config_history": ["max_sessions", 20],
+    "activity": [3.2e8, 1_000],
+    "pairings_standing": [],
+    "series_read": [10.0, 360, 2.0],
 }
 SEARCHES = ("b", "bud", "budi 0", "siti ff", "rina abcd", "nobody", "\u00e9")
 

@@ -37,7 +37,7 @@ async def test_an_instance_whose_beat_is_to_come_can_be_judged(world: World) -> 
     mitra = await world.mitra()
     await world.vouched(mitra, "connected", "is_online = true, connection_id = 'c', instance_id = 'dead-1'")
     for name in ("dead-1", "well-1"):
-        await world.sql.execute(query("instance_beat"), name, name, "0", "ready", 1)
+        await world.sql.execute(query("instance_beat"), name, name, "0", "ready", 1, 0.0, 0.0)
     await world.sql.execute("UPDATE instances SET beat_at = beat_at + interval '1 hour' WHERE id = 'dead-1'")
     ages = {record["id"]: record["age_s"] for record in await world.sql.fetch(query("instances_all"))}
     assert ages["dead-1"] > 3000 > 60 > ages["well-1"] >= 0

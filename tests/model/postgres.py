@@ -311,7 +311,9 @@ def beats_store(truth: Truth, transaction: Transaction, ids: Sequence[str], ages
 
 
 @query("instance_beat")
-def instance_beat(truth: Truth, _: Transaction, name_id: str, name: str, version: str, state: str, sockets: int) -> Any:
+def instance_beat(
+    truth: Truth, _: Transaction, name_id: str, name: str, version: str, state: str, sockets: int, *vitals: float | None
+) -> Any:
     row = truth.instances.setdefault(name_id, Beat(name_id, name, version, truth.now, truth.now, state, sockets))
     row.beat_at, row.state, row.sockets = truth.now, state, sockets
     return []
@@ -327,6 +329,8 @@ def instances_all(truth: Truth, _: Transaction) -> Any:
             "started_at": each.started_at,
             "state": each.state,
             "sockets": each.sockets,
+            "beats_per_s": None,
+            "loop_lag_s": None,
             "age_s": (truth.now - each.beat_at).total_seconds(),
         }
         for each in truth.instances.values()
@@ -419,7 +423,12 @@ def nothing(truth: Truth, _: Transaction, *args: Any) -> Any:
     return []
 
 
-for unused in ("config_all", "log_months"):
+@query("pairings_standing")
+def pairings_standing(truth: Truth, _: Transaction) -> Any:
+    return [{"waiting": 0, "oldest_s": None, "accept_p50_s": None, "accept_p95_s": None}]
+
+
+for unused in ("config_all", "log_months", "sessions_by_state", "series_store", "series_thin"):
     QUERIES[sql(unused)] = nothing
 for market in (*DECIDE, *READ):
     QUERIES[sql(market.__name__)] = market

@@ -1,0 +1,125 @@
+"""What the control centre shows of the whole system, as last read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hadir.db.pool import Postgres
+from hadir.db.queries import sql
+from hadir.errors import PostgresUnavailable, StoreUnavailable
+from hadir.realtime.activity import Activity
+from hadir.realtime.availability import Availability
+from hadir.realtime.liveness import Instance
+from hadir.realtime.peer import utc_now
+from hadir.realtime.presence import Row
+
+MARKET_S = 0.9
+"""Sessions, pairings and what happened are read no more often; the live counts whenever they are asked for."""
+COUNTED = ("online", "suspect", "available", "busy", "deactivated")
+SESSION_STATES = ("pending_payment", "active", "ended", "expired", "cancelled")
+INSTANCES_MAX = 200
+NAME_MAX = 100
+
+
+class Board:
+    """`count` reads; the rest is what was read. `connected` and `instances` tell what the node knows."""
+
+    def __init__(
+        self,
+        postgres: Postgres,
+        availability: Availability,
+        *,
+        connected: Callable[[], int],
+        instances: Callable[[], Sequence[Instance]],
+    ) -> None:
+        self._postgres = postgres
+        self._availability = availability
+        self._connected = connected
+        self._instances = instances
+        self._market_at = -MARKET_S
+        self.activity = Activity(postgres)
+        self.counted_at: float | None = None
+        """When it was last tried (monotonic)."""
+        self._counts: dict[str, Any] = {**dict.fromkeys(COUNTED), "connected": 0, "state": "stale"}
+        self._sessions: dict[str, int] | None = None
+        self._pairings: dict[str, Any] | None = None
+        self._as_of: str | None = None
+
+    async def count(self) -> None:
+        """Reads what there is now; where nobody can tell, the last known counts stay, marked `stale`."""
+        self.counted_at = time.monotonic()
+        try:
+            counts = asdict(await self._availability.counts())
+        except StoreUnavailable:
+            self._sessions = self._pairings = None
+            self._counts = {**self._counts, "connected": self._connected(), "state": "stale"}
+            return
+        self._counts = {**counts, "connected": self._connected()}
+        self._as_of = utc_now()
+        await self._read_market()
+
+    async def _read_market(self) -> None:
+        now = time.monotonic()
+        if now - self._market_at < MARKET_S:
+            return
+        try:
+            self._sessions, self._pairings = await read_sessions(self._postgres), await read_pairings(self._postgres)
+            await self.activity.read()
+            self._market_at = now
+        except PostgresUnavailable:
+            self._sessions = self._pairings = None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """As `hello` and `counts` have them."""
+        return {
+            "counts": self._counts,
+            "sessions": self._sessions,
+            "pairings": self._pairings,
+            "instances": [asdict(each) for each in self._instances()[:INSTANCES_MAX]],
+            "as_of": self._as_of,
+        }
+
+    @property
+    def standing(self) -> object:
+        """What of it is news when it differs: all but what only time moves."""
+        instances = [
+            (each.id, each.state, each.sockets, each.beats_per_s, each.loop_lag_s) for each in self._instances()
+        ]
+        return self._counts, self._sessions, self._pairings, instances
+
+
+async def read_sessions(postgres: Postgres) -> dict[str, int]:
+    """Sessions by state; what is over counts for a day. Raises `PostgresUnavailable`."""
+    records = await postgres.fetch(sql("sessions_by_state"))
+    return dict.fromkeys(SESSION_STATES, 0) | {record["status"]: record["sessions"] for record in records}
+
+
+async def read_pairings(postgres: Postgres) -> dict[str, Any]:
+    """How many wait, for how long the oldest has, and how long others waited. Raises `PostgresUnavailable`."""
+    record = await postgres.fetchrow(sql("pairings_standing"))
+    assert record is not None, "it counts"
+    oldest_s, p50_s, p95_s = record["oldest_s"], record["accept_p50_s"], record["accept_p95_s"]
+    return {
+        "waiting": record["waiting"],
+        "oldest_s": None if oldest_s is None else max(0, round(oldest_s)),
+        "accept_p50_s": None if p50_s is None else round(p50_s, 2),
+        "accept_p95_s": None if p95_s is None else round(p95_s, 2),
+    }
+
+
+def change_of(row: Row, display_name: str) -> dict[str, Any]:
+    """A mitra in a `presence` message."""
+    return {
+        "mitra_id": row.mitra_id,
+        "display_name": display_name[:NAME_MAX],
+        "state": row.state.value,
+        "is_active": row.is_active,
+        "reason": row.reason,
+        "at": row.changed_at,
+        "open_sessions": row.open_sessions,
+        "max_sessions": row.max_sessions,
+    }
