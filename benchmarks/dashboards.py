@@ -186,15 +186,17 @@ async def main(asked: argparse.Namespace) -> None:
             if flipping.done():
                 flipping.result()
         rate = (flips[0] - flipped) / (time.monotonic() - began)
-    sizes = sorted(size for page in told for size in page.frames)
     rates = [len(page.frames) / asked.seconds for page in told]
-    changes = sum(kind == "presence" for page in told for kind in page.kinds) / len(sizes)
     print(
-        f"{asked.dashboards} dashboards, {asked.mitras:,} mitras over {INSTANCES} instances, "
-        f"{rate:.0f} flips a second: frames a second and page {statistics.mean(rates):.2f} (max {max(rates):.2f}), {changes:.0%} of them changes, "
-        f"KB a frame p50 {statistics.median(sizes) / 1024:.1f}, max {sizes[-1] / 1024:.1f}; CPU of all of them, "
-        f"% of a core: median {statistics.median(costs):.1f} of {sorted(round(cost, 1) for cost in costs)}"
+        f"{asked.dashboards} dashboards, {asked.mitras:,} mitras over {INSTANCES} instances, {rate:.0f} flips a second"
     )
+    print(f"{statistics.mean(rates):.2f} frames a second and page, at most {max(rates):.2f}")
+    for kind in ("counts", "presence"):
+        frames = [frame for page in told for frame in zip(page.kinds, page.frames, strict=True)]
+        sizes = sorted(size / 1024 for name, size in frames if name == kind)
+        print(f"{len(sizes)} frames of {kind}, KB: p50 {statistics.median(sizes):.1f}, max {sizes[-1]:.1f}")
+    every = ", ".join(f"{cost:.1f}" for cost in sorted(costs))
+    print(f"CPU of all of them: {statistics.median(costs):.1f} % of a core, the median of {every}")
 
 
 if __name__ == "__main__":

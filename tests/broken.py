@@ -31,6 +31,7 @@ PRESENCE, DISPLACED, PROTOCOL = (f"tests/realtime/test_{name}.py" for name in ("
 AWAY, HOSTILE, LOAD, RACES = (
     f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
 ROLLING, SOAK = "tests/faults/test_rolling_restart.py", "tests/faults/test_soak.py"
+HAPPENED, SERIES, LIVE = "tests/http/test_activity.py", "tests/realtime/test_series.py", "tests/http/test_live.py"
 BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
@@ -188,12 +189,35 @@ PAIRS = [
          "if self._told.get(record[\"mitra_id\"], 0) < record[\"version\"]:",
          "if True:", f"{BOARD}::test_changes_on_any_instance_are_told_on_every_other"),
     Pair("dashboards: two frames a second", f"{RT}/dashboards.py", "FRAME_S = 0.5", "FRAME_S = 0.0",
-         f"{BOARD}::test_frames_are_at_most_two_a_second"),
-    Pair("dashboards: conflated", f"{RT}/dashboards.py", "if dashboard.missed is None and not dashboard.busy:",
-         "if True:", f"{BOARD}::test_a_dashboard_that_does_not_read_is_conflated_and_catches_up"),
+         f"{BOARD}::test_frames_are_at_most_two_a_second_of_bounded_size_whatever_happens"),
+    Pair("dashboards: they take turns", f"{RT}/dashboards.py", "        self._counts_next = True", "        pass",
+         f"{BOARD}::test_frames_are_at_most_two_a_second_of_bounded_size_whatever_happens"),
+    Pair("dashboards: conflated", f"{RT}/dashboards.py", "        if watcher.busy:", "        if False:",
+         f"{BOARD}::test_a_dashboard_that_does_not_read_is_conflated_and_catches_up"),
+    Pair("dashboards: what was missed is made up for", f"{RT}/dashboards.py",
+         "frame is not None and watcher.told == before:", "frame is not None:",
+         f"{BOARD}::test_one_that_reads_only_now_and_then_is_told_what_it_missed"),
     Pair("dashboards: bounded lists", f"{RT}/dashboards.py", "changes[:LISTED_MAX]", "changes",
          f"{BOARD}::test_many_changes_at_once_are_listed_up_to_a_bound_and_counted_beyond"),
-    Pair("dashboards: revoked", f"{RT}/dashboards.py", "            if dashboard.sid in gone:", "            if False:",
+    Pair("centre: each entry once", f"{RT}/activity.py", 'if record["key"] not in self._seen]', "]",
+         f"{HAPPENED}::test_each_is_told_once_on_every_instance"),
+    Pair("centre: what is committed late", f"{RT}/activity.py", "asked_at - self._read_at + OVERLAP_S",
+         "asked_at - self._read_at", f"{HAPPENED}::test_what_is_committed_late_is_told_all_the_same"),
+    Pair("centre: history is no news", f"{RT}/dashboards.py",
+         "self.mark = replace(self.mark, activity=self._board.activity.total)", "pass",
+         f"{HAPPENED}::test_who_comes_later_begins_with_the_history"),
+    Pair("centre: a stop is no death", "hadir/db/migrations/0004_centre.sql", "> 10 THEN 'died'", "> 0 THEN 'died'",
+         f"{HAPPENED}::test_the_end_of_an_instance_says_how"),
+    Pair("centre: one row a slot", "hadir/db/queries/series_store.sql", "ON CONFLICT DO NOTHING", "",
+         f"{SERIES}::test_two_who_believe_to_lead_write_one_row"),
+    Pair("centre: gaps are null", "hadir/db/queries/series_read.sql", "FROM slots LEFT JOIN", "FROM slots JOIN",
+         f"{SERIES}::test_a_fresh_page_has_an_hour_and_gaps_stay_gaps"),
+    Pair("centre: who does not read its stream", "hadir/http/protocol.py",
+         "self._deaf = self.loop.call_later(UNREAD_S, self.transport.abort)", "pass",
+         f"{LIVE}::test_who_does_not_read_is_cut_off_and_only_it_notices"),
+    Pair("centre: a drain ends streams", f"{RT}/watch.py", "        self.close(CloseCode.RESTARTING)", "        pass",
+         f"{LIVE}::test_a_drain_ends_it_at_once"),
+    Pair("dashboards: revoked", f"{RT}/dashboards.py", "            if watcher.sid in gone:", "            if False:",
          f"{BOARD}::test_a_login_that_is_revoked_ends_its_dashboards_everywhere"),
     Pair("mitras: pages without a gap", "hadir/http/mitras.py", "after_id + 1", "after_id + 2**125",
          f"{LOOKUP}::test_pages_follow_each_other_without_gap_or_repetition_while_rows_come_and_go"),

@@ -113,6 +113,8 @@ class Liveness:
         self.led_until: datetime | None = None
         """Until when somebody was sure to lead before this instance did, on Postgres's clock; None: nobody ever did."""
         self._left = False
+        self._beating = asyncio.Lock()
+        """No beat is under way when the row goes: it would bring it back, and others would judge it."""
         self._read_at = 0.0
         self._without_lease: dict[str, float] = {}
         """Since when (monotonic) others had no lease while Postgres could not say who lives; until they speak."""
@@ -134,9 +136,16 @@ class Liveness:
         ]
 
     def aged(self) -> list[Instance]:
-        """All instances as last read, their ages as of now."""
-        elapsed = time.monotonic() - self._read_at
-        return [replace(each, age_s=each.age_s + elapsed) for each in self.instances]
+        """All instances as last read, their ages as of now, this one's sockets too."""
+        elapsed, sockets = time.monotonic() - self._read_at, self._sockets()
+        return [
+            replace(
+                each,
+                sockets=sockets if each.id == self.instance_id else each.sockets,
+                age_s=each.age_s + elapsed,
+            )
+            for each in self.instances
+        ]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -146,8 +155,11 @@ class Liveness:
 
     async def beat(self) -> None:
         """Says that this instance lives, and reads who else does. Raises `PostgresUnavailable`."""
-        if self._left:
-            return
+        async with self._beating:
+            if not self._left:
+                await self._say_and_read()
+
+    async def _say_and_read(self) -> None:
         said = self._state(), self._sockets(), *self._vitals.take(time.monotonic())
         await self._postgres.execute(sql("instance_beat"), self.instance_id, self._name, __version__, *said)
         await self._read()
@@ -163,8 +175,9 @@ class Liveness:
     async def leave(self) -> None:
         """A clean stop: nobody need wait for this instance, nor judge it. It owns nothing any more."""
         self._left, self._leader_until = True, 0.0
-        await self._postgres.execute(sql("lease_drop"), LEASE_NAME, self.instance_id)
-        await self._postgres.execute(sql("instance_forget"), self.instance_id, -1.0)
+        async with self._beating:
+            await self._postgres.execute(sql("lease_drop"), LEASE_NAME, self.instance_id)
+            await self._postgres.execute(sql("instance_forget"), self.instance_id, -1.0)
 
     async def _beat_for_ever(self) -> None:
         while True:

@@ -24,7 +24,11 @@ def seen(entries: list[dict[str, Any]], subject: str) -> list[tuple[str, str]]:
 
 
 async def until_told(view: Phone, subject: str, *expected: tuple[str, str]) -> None:
-    await eventually(lambda: seen(news_of(view), subject) == list(expected), 10)
+    def told() -> bool:
+        assert seen(news_of(view), subject) == list(expected)
+        return True
+
+    await eventually(told, 10)
 
 
 async def entry(view: Phone, what: str) -> dict[str, Any]:

@@ -144,6 +144,7 @@ async def test_frames_are_at_most_two_a_second_of_bounded_size_whatever_happens(
         while frames < 10:
             await system.sql.execute("UPDATE mitra_presence SET is_active = NOT is_active")
             node.dashboards.changed(mitra.id for mitra in mitras)
+            await system.sql.execute("INSERT INTO audit_log (actor, action, subject) VALUES ('someone', 'paid', 'x')")
             told = [message for message in view.received if message["type"] in ("counts", "presence")]
             frames = len(told)
             assert loop.time() - began < 60
@@ -151,7 +152,7 @@ async def test_frames_are_at_most_two_a_second_of_bounded_size_whatever_happens(
         assert frames <= 2 * lasted + 2, f"{frames} frames in {lasted:.1f} s"
         assert max(len(json.dumps(message)) for message in told) < 64 * 1024
         for kind in ("counts", "presence"):
-            assert sum(message["type"] == kind for message in told) >= 4, "they take turns"
+            assert sum(message["type"] == kind for message in told) >= 3, "they take turns"
 
 
 async def test_a_dashboard_that_does_not_read_is_conflated_and_catches_up(

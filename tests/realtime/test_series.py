@@ -145,23 +145,6 @@ async def test_it_goes_on_when_its_writer_is_gone(database: str, valkey: Embedde
             assert min(gaps) >= 1, "none twice"
 
 
-async def test_nobody_writes_who_does_not_lead(database: str, valkey: EmbeddedValkey) -> None:
-    with step_of_a_second():
-        async with System(database, valkey.url, CALM) as system:
-            node = (await system.instance()).node
-            assert node is not None
-            await eventually(lambda: slots(system), 15)
-            node.series._is_leader = lambda: False
-            asked = await system.sql.fetchval("SELECT clock_timestamp()")
-
-            async def later() -> bool:
-                return bool(await system.sql.fetchval("SELECT clock_timestamp() > $1 + interval '4 s'", asked))
-
-            await eventually(later, 10)
-            written = "SELECT count(*) FROM centre_series WHERE at > $1 + interval '1 s'"
-            assert await system.sql.fetchval(written, asked) == 0
-
-
 async def test_old_rows_are_thinned_then_dropped(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url, CALM) as system:
         node = (await system.instance()).node
@@ -194,7 +177,8 @@ async def test_instances_say_how_they_fare(database: str, valkey: EmbeddedValkey
         viewer = await system.account("viewer")
 
         async def measured() -> bool:
-            await phone.send(type="ping")
+            await phone.ask(type="ping")
+            await asyncio.sleep(0.25)  # it may send five frames a second
             url = f"{other.inner_url}/api/internal/instances"
             found = (await system.http.get(url, headers=viewer.bearer)).json()["instances"]
             return len(found) == 2 and all(
