@@ -363,3 +363,27 @@ async def test_a_change_of_the_capacity_that_was_stopped_halfway_is_finished(
             return bool((await system.row(mitra))["max_sessions"] == 7)
 
         await eventually(moved, 10)
+
+
+async def test_a_beat_that_is_under_way_when_its_instance_leaves_does_not_bring_its_row_back(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        node = node_of(await system.instance())
+        await system.sql.execute(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NEW; END'; "
+            "CREATE TRIGGER wait BEFORE INSERT ON instances FOR EACH ROW EXECUTE FUNCTION wait()"
+        )
+        async with system.sql.transaction():
+            await system.sql.execute("SELECT pg_advisory_xact_lock(42)")
+            beating = asyncio.create_task(node.liveness.beat())
+
+            async def waits() -> bool:
+                return bool(await system.sql.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+            await eventually(waits)
+            leaving = asyncio.create_task(node.liveness.leave())
+            await asyncio.wait([leaving], timeout=0.5)  # it would be done by now, if it did not wait for the beat
+        await asyncio.gather(beating, leaving)
+        assert await system.sql.fetchval("SELECT count(*) FROM instances") == 0
