@@ -176,9 +176,13 @@ async def test_instances_say_how_they_fare(database: str, valkey: EmbeddedValkey
         phone = await system.phone(served, await system.account())
         viewer = await system.account("viewer")
 
+        loop, beaten = asyncio.get_running_loop(), 0.0
+
         async def measured() -> bool:
-            await phone.ask(type="ping")
-            await asyncio.sleep(0.25)  # it may send five frames a second
+            nonlocal beaten
+            if loop.time() - beaten > 0.3:  # it may send five frames a second
+                beaten = loop.time()
+                await phone.ask(type="ping")
             url = f"{other.inner_url}/api/internal/instances"
             found = (await system.http.get(url, headers=viewer.bearer)).json()["instances"]
             return len(found) == 2 and all(
