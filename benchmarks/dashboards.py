@@ -18,6 +18,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import orjson
 import uvloop
 import websockets
 
@@ -54,15 +55,17 @@ class Instance:
 
 @dataclass
 class Page:
-    """What one dashboard was told in a time: sizes in bytes."""
+    """What one dashboard was told in a time: kind and bytes of each frame; changes, listed or counted."""
 
-    frames: list[int] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)
+    frames: list[tuple[str, int]] = field(default_factory=list)
+    changes: int = 0
 
     async def read(self, socket: websockets.ClientConnection) -> None:
         async for text in socket:
-            self.frames.append(len(text))
-            self.kinds.append(str(text[9 : text.index('"', 9)]))  # type: ignore[arg-type]
+            message = orjson.loads(text)
+            self.frames.append((message["type"], len(text)))
+            if message["type"] == "presence":
+                self.changes += len(message["changes"]) + message["more"]
 
 
 async def flip(sockets: Sequence[Socket], per_s: float, flips: list[int]) -> None:
@@ -147,11 +150,11 @@ async def measured(instances: Sequence[Instance], viewers: Sequence[str], second
         await asyncio.sleep(SETTLE_S)
         for page in pages:
             page.frames.clear()
-            page.kinds.clear()
+            page.changes = 0
         began, spent = time.monotonic(), sum(each.cpu_s for each in instances)
         await asyncio.sleep(seconds)
         cores = (sum(each.cpu_s for each in instances) - spent) / (time.monotonic() - began)
-        return cores, [Page(list(page.frames), list(page.kinds)) for page in pages]
+        return cores, [Page(list(page.frames), page.changes) for page in pages]
 
 
 async def main(asked: argparse.Namespace) -> None:
@@ -190,10 +193,10 @@ async def main(asked: argparse.Namespace) -> None:
     print(
         f"{asked.dashboards} dashboards, {asked.mitras:,} mitras over {INSTANCES} instances, {rate:.0f} flips a second"
     )
-    print(f"{statistics.mean(rates):.2f} frames a second and page, at most {max(rates):.2f}")
+    changes = statistics.mean(page.changes / asked.seconds for page in told)
+    print(f"a second and page: {statistics.mean(rates):.2f} frames, at most {max(rates):.2f}; {changes:.0f} changes")
     for kind in ("counts", "presence"):
-        frames = [frame for page in told for frame in zip(page.kinds, page.frames, strict=True)]
-        sizes = sorted(size / 1024 for name, size in frames if name == kind)
+        sizes = sorted(size / 1024 for page in told for name, size in page.frames if name == kind)
         print(f"{len(sizes)} frames of {kind}, KB: p50 {statistics.median(sizes):.1f}, max {sizes[-1]:.1f}")
     every = ", ".join(f"{cost:.1f}" for cost in sorted(costs))
     print(f"CPU of all of them: {statistics.median(costs):.1f} % of a core, the median of {every}")
