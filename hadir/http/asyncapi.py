@@ -27,7 +27,6 @@ from hadir.http.openapi_schemas import (
     ref,
 )
 from hadir.realtime.activity import SHOWN
-from hadir.realtime.dashboards import LISTED_MAX
 from hadir.realtime.messages import (
     BEARER_SUBPROTOCOL,
     CUSTOMER_SENDS,
@@ -39,6 +38,7 @@ from hadir.realtime.messages import (
     SUBPROTOCOL,
     CloseCode,
 )
+from hadir.realtime.movers import LISTED_MAX
 from hadir.realtime.pairing import CLOSED_BECAUSE
 
 Document = dict[str, Any]
@@ -69,7 +69,7 @@ REFUSALS: Mapping[int, tuple[str, ...]] = {
 NOT_MET = {
     "mitra": (),
     "customer": ("bad_field", "deactivated"),
-    "dashboard": ("bad_field", "deactivated", "overloaded", "too_many", "unknown_subject"),
+    "dashboard": ("bad_field", "deactivated", "overloaded", "unknown_subject"),
 }
 """Those of them that a channel has no use for."""
 

@@ -111,6 +111,7 @@ PRESENCE = (
         "What dashboards are told, as server-sent events",
         Answer("Events `hello`, `counts`, `presence`, their `data` as on the socket", (EVENTS, {"type": "string"})),
         roles=READER,
+        refuses=(429,),
     ),
     get(
         (INTERNAL,),

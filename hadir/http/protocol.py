@@ -22,7 +22,7 @@ from hadir.realtime.peer import Peer
 REQUEST_S = 10.0
 """A request, or the handshake of a socket, must have arrived whole this long after it began."""
 UNREAD_S = 10.0
-"""A client that asked must read on of its answer within this time."""
+"""A client that asked must read on of its answer within this time, every time."""
 HEAD_MAX = 16 * 1024
 HEAD_ENDS = b"\r\n\r\n"
 BODY_MAX = 256 * 1024
@@ -128,7 +128,18 @@ class HttpProtocol(HttpToolsProtocol):
         """The client does not read what it asked for; where that lasts, it is given up on."""
         super().pause_writing()
         if self._deaf is None:
-            self._deaf = self.loop.call_later(UNREAD_S, self.transport.abort)
+            self._expect_reading()
+
+    def _expect_reading(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+        self._deaf = self.loop.call_later(UNREAD_S, self._has_read, unread)
+
+    def _has_read(self, unread: int) -> None:
+        """A slow client that reads gets all of its answer, however long that takes."""
+        if self.transport.get_write_buffer_size() < unread:
+            self._expect_reading()
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -9,7 +10,7 @@ from typing import Any
 
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.errors import PostgresUnavailable, StoreUnavailable
+from hadir.errors import StoreUnavailable
 from hadir.realtime.activity import Activity
 from hadir.realtime.availability import Availability
 from hadir.realtime.liveness import Instance
@@ -18,6 +19,8 @@ from hadir.realtime.presence import Row
 
 MARKET_S = 0.9
 """Sessions, pairings and what happened are read no more often; the live counts whenever they are asked for."""
+MARKET_OLD_S = 5.0
+"""Then sessions and pairings are not shown any more."""
 COUNTED = ("online", "suspect", "available", "busy", "deactivated")
 SESSION_STATES = ("pending_payment", "active", "ended", "expired", "cancelled")
 INSTANCES_MAX = 200
@@ -25,7 +28,10 @@ NAME_MAX = 100
 
 
 class Board:
-    """`count` reads; the rest is what was read. `connected` and `instances` tell what the node knows."""
+    """`count` and `read_market` read; the rest is what was read. `connected` and `instances` tell what the node knows.
+
+    They are read apart: Postgres, which may be slow, does not hold back the counts, which Valkey tells.
+    """
 
     def __init__(
         self,
@@ -39,46 +45,51 @@ class Board:
         self._availability = availability
         self._connected = connected
         self._instances = instances
-        self._market_at = -MARKET_S
         self.activity = Activity(postgres)
-        self.counted_at: float | None = None
-        """When it was last tried (monotonic)."""
+        self.counted_at = -math.inf
+        """When it was last tried (monotonic): its end, so that all who wait for it share it."""
         self._counts: dict[str, Any] = {**dict.fromkeys(COUNTED), "connected": 0, "state": "stale"}
-        self._sessions: dict[str, int] | None = None
-        self._pairings: dict[str, Any] | None = None
         self._as_of: str | None = None
+        self._market_at = -math.inf
+        self._market: tuple[dict[str, int], dict[str, Any]] | None = None
 
     async def count(self) -> None:
-        """Reads what there is now; where nobody can tell, the last known counts stay, marked `stale`."""
-        self.counted_at = time.monotonic()
+        """Reads who is there now; where nobody can tell, the last known counts stay, marked `stale`."""
         try:
-            counts = asdict(await self._availability.counts())
+            self._counts = asdict(await self._availability.counts())
+            self._as_of = utc_now()
         except StoreUnavailable:
-            self._sessions = self._pairings = None
-            self._counts = {**self._counts, "connected": self._connected(), "state": "stale"}
-            return
-        self._counts = {**counts, "connected": self._connected()}
-        self._as_of = utc_now()
-        await self._read_market()
+            self._counts = {**self._counts, "state": "stale"}
+        self._counts["connected"] = self._connected()
+        self.counted_at = time.monotonic()
 
-    async def _read_market(self) -> None:
-        now = time.monotonic()
-        if now - self._market_at < MARKET_S:
-            return
-        try:
-            self._sessions, self._pairings = await read_sessions(self._postgres), await read_pairings(self._postgres)
-            await self.activity.read()
-            self._market_at = now
-        except PostgresUnavailable:
-            self._sessions = self._pairings = None
+    async def read_market(self) -> None:
+        """Reads sessions, pairings and what happened. Raises `PostgresUnavailable`."""
+        asked_at = time.monotonic()
+        self._market = await read_sessions(self._postgres), await read_pairings(self._postgres)
+        self._market_at = asked_at
+        await self.activity.read()
+
+    @property
+    def market_age_s(self) -> float:
+        """Since sessions and pairings were last read."""
+        return time.monotonic() - self._market_at
+
+    @property
+    def _shown(self) -> tuple[dict[str, int] | None, dict[str, Any] | None]:
+        """Sessions and pairings, or None: nobody can tell any more."""
+        if self._market is None or not self._postgres.available or self.market_age_s > MARKET_OLD_S:
+            return None, None
+        return self._market
 
     @property
     def fields(self) -> dict[str, Any]:
         """As `hello` and `counts` have them."""
+        sessions, pairings = self._shown
         return {
             "counts": self._counts,
-            "sessions": self._sessions,
-            "pairings": self._pairings,
+            "sessions": sessions,
+            "pairings": pairings,
             "instances": [asdict(each) for each in self._instances()[:INSTANCES_MAX]],
             "as_of": self._as_of,
         }
@@ -89,7 +100,7 @@ class Board:
         instances = [
             (each.id, each.state, each.sockets, each.beats_per_s, each.loop_lag_s) for each in self._instances()
         ]
-        return self._counts, self._sessions, self._pairings, instances
+        return self._counts, self._shown, instances
 
 
 async def read_sessions(postgres: Postgres) -> dict[str, int]:

@@ -40,7 +40,7 @@ class Source(Protocol):
 class Watcher(Peer):
     """A dashboard's socket. While it does not read, it is not sent anything: its mark stays behind."""
 
-    __slots__ = ("_source", "checked", "recounted", "told")
+    __slots__ = ("_source", "asked", "checked", "not_before", "re", "recounted", "told")
 
     kind = "dashboard"
 
@@ -51,15 +51,26 @@ class Watcher(Peer):
         """Whether Postgres could be asked for its login; else it is asked as soon as it can be."""
         self.told = Mark()
         self.recounted = False
-        """What it was last made up for were the counts; changes come next."""
+        """What it was told last were the counts; where it also missed changes, these come next."""
+        self.not_before = -math.inf
+        """When it may be sent its next frame (monotonic): `hello` is one as well."""
+        self.asked = False
+        """It said `sync`: its next frame is the answer, to the last `id` (`re`) of several."""
+        self.re: str | None = None
 
     def hello(self) -> str:
         self.told = self._source.mark
         return self._source.hello(self)
 
     def send_state(self, re: str | None) -> None:
+        self.asked, self.re = True, re
+        self._source.wake()
+
+    def answer(self) -> None:
+        """What was asked for: all as it is, but for who changed, which is still to be told."""
+        self.asked, self.recounted = False, True
         self.told = replace(self._source.mark, changes=self.told.changes)
-        self.send(self._source.state(re))
+        self.send(self._source.state(self.re))
 
     def sent(self) -> None:
         if self.told != self._source.mark:

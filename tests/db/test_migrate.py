@@ -15,6 +15,7 @@ from hadir.db.pool import connect
 from hadir.db.queries import sql as query
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
+from tests.support import eventually
 from tests.support.market import CALM, Market
 from tests.support.system import System
 
@@ -243,3 +244,30 @@ async def test_an_instance_of_before_the_control_centre_runs_on_its_schema(
     await empty.execute(forget, "after", -1.0)
     told = await empty.fetch("SELECT instance_id, what FROM instance_log ORDER BY id")
     assert [tuple(each) for each in told] == [("after", "started"), ("after", "stopped")]
+
+
+async def test_instances_beat_while_the_control_centres_indexes_are_made(
+    empty: asyncpg.Connection, empty_database: str
+) -> None:
+    for name in [each for each in migrate.known() if each < "0004"]:
+        assert await migrate._ensure(empty, name)
+    await empty.execute(
+        "CREATE INDEX CONCURRENTLY pairings_decided_at ON pairings (decided_at DESC) WHERE decided_at IS NOT NULL"
+    )
+    made = await empty.fetchval("SELECT 'pairings_decided_at'::regclass::oid")
+    writes = await connect(empty_database, pooler="none")
+    try:
+        async with writes.transaction():
+            await writes.execute("LOCK TABLE audit_log IN ROW EXCLUSIVE MODE")  # as who writes it: no index meanwhile
+            migrating = asyncio.create_task(migrate.migrate(empty_database))
+
+            async def waits() -> bool:
+                return bool(await empty.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+            await eventually(waits)
+            insert = "INSERT INTO instances (id, name, version, state) VALUES ('before', 'i', '0', 'ready')"
+            await empty.execute(insert, timeout=2)
+        assert "0004_centre" in await migrating
+    finally:
+        await writes.close()
+    assert await empty.fetchval("SELECT 'pairings_decided_at'::regclass::oid") == made, "the one that was there"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
 import asyncpg
 
+from hadir.db.pool import Postgres
 from hadir.dev.embedded import EmbeddedValkey
+from hadir.realtime import dashboards
+from hadir.realtime.activity import Activity
+from tests.faults.test_interleavings import cut_off_from_postgres
 from tests.http.test_dashboard import CALM, dashboard
 from tests.support import eventually
 from tests.support.couples import accepted
@@ -50,6 +55,12 @@ async def read(system: System, served: Served, limit: int = 100) -> list[dict[st
     url = f"{served.inner_url}/api/internal/activity?limit={limit}"
     found: list[dict[str, Any]] = (await system.http.get(url, headers=viewer.bearer)).json()["entries"]
     return found
+
+
+async def paid(system: System, *subjects: str) -> None:
+    """Something is on record, of each subject."""
+    insert = "INSERT INTO audit_log (actor, action, subject) SELECT 'someone', 'paid', unnest($1::text[])"
+    await system.sql.execute(insert, list(subjects))
 
 
 async def test_each_is_told_once_on_every_instance(database: str, valkey: EmbeddedValkey) -> None:
@@ -131,6 +142,80 @@ async def test_who_comes_later_begins_with_the_history(database: str, valkey: Em
         listed = await read(system, served, 7)
         assert [each["at"] for each in listed] == sorted((each["at"] for each in listed), reverse=True)
         assert len(listed) == 7
+
+
+async def test_what_was_read_is_not_news_again_wherever_a_reading_begins(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system, Postgres(database) as postgres:
+        await eventually(lambda: postgres.available)
+        activity = Activity(postgres)
+        await activity.read()
+        await paid(system, "first")
+        await activity.read()
+        assert activity.total == 1
+        activity._read_at = (
+            time.monotonic() + 3_600
+        )  # as by a clock that went ahead: it finds nothing, not even "first"
+        await activity.read()
+        await paid(system, "second")
+        await activity.read()
+        assert activity.total == 2
+        assert [each["subject"] for each in activity.until(2)][-2:] == ["first", "second"]
+
+
+async def test_an_instance_that_could_not_read_at_first_tells_no_history_as_news(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, viewer = await system.instance(), await system.account("viewer")
+        await paid(system, *(f"old-{n}" for n in range(60)))
+        assert served.node is not None
+        async with cut_off_from_postgres(served.node):
+            view = await dashboard(system, served, viewer)
+            assert view.hello["activity"] == []
+        await eventually(lambda: any(each.get("sessions") for each in view.received), 10)
+        await paid(system, "new")
+        await eventually(lambda: news_of(view), 10)
+        assert [each["subject"] for each in news_of(view)] == ["new"]
+        assert {each["more_activity"] for each in view.received if each["type"] == "counts"} == {0}
+        history = (await view.ask(type="sync"))["activity"]
+        assert [each["subject"] for each in history] == [*(f"old-{n}" for n in range(11, 60)), "new"]
+
+
+async def test_what_happened_while_nobody_looked_on_is_no_news(database: str, valkey: EmbeddedValkey) -> None:
+    before, dashboards.RECOUNT_S = dashboards.RECOUNT_S, 0.05
+    try:
+        async with System(database, valkey.url, CALM) as system:
+            served, viewer = await system.instance(), await system.account("viewer")
+            node = served.node
+            assert node is not None
+            await (await dashboard(system, served, viewer)).goodbye()
+            await eventually(lambda: len(node.dashboards) == 0)
+            await eventually(lambda: node.board.market_age_s > 0.5)
+            await paid(system, "meanwhile")
+            view = await dashboard(system, served, viewer)
+            assert view.hello["activity"][-1]["subject"] == "meanwhile"
+            await counted(view, times=2)
+            assert news_of(view) == []
+    finally:
+        dashboards.RECOUNT_S = before
+
+
+async def test_many_pairings_leave_room_for_what_operators_did(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        view = await dashboard(system, await system.instance(), await system.account("viewer"))
+        await system.sql.execute(
+            "WITH operators AS (INSERT INTO audit_log (actor, action, subject, at) "
+            "SELECT 'someone', 'paid', n::text, now() - interval '1 s' FROM generate_series(1, 3) AS n), "
+            "customers AS (INSERT INTO customers (id) "
+            "SELECT gen_random_uuid() FROM generate_series(1, 1500) RETURNING id) "
+            "INSERT INTO pairings (id, customer_id, expires_at, next_wave_at) "
+            "SELECT gen_random_uuid(), id, now() + interval '1 hour', NULL FROM customers"
+        )
+        await eventually(lambda: news_of(view), 10)
+        (told,) = [message for message in view.received if message.get("activity") and message["type"] == "counts"]
+        kinds = [each["kind"] for each in told["activity"]]
+        assert kinds == ["operator"] * 3 + ["pairing"] * 47
+        assert told["more_activity"] == 953, "of a thousand pairings, which are looked at"
 
 
 async def test_the_end_of_an_instance_says_how(database: str, valkey: EmbeddedValkey) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 
 import jsonschema
 
@@ -18,6 +19,9 @@ from tests.support.system import FAST, System
 
 CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 MUCH = encode("presence", changes=[{"mitra_id": "x" * 100_000}], more=0)
+
+LONG = 40_000_000
+"""Many times what the kernel takes in for both ends."""
 
 
 async def test_it_says_what_the_socket_says(database: str, valkey: EmbeddedValkey) -> None:
@@ -160,6 +164,39 @@ async def test_who_does_not_read_is_cut_off_and_only_it_notices(database: str, v
             await eventually(lambda: list(node.dashboards) != [deaf] and deaf not in node.dashboards, 10)
             assert len(node.dashboards) == 1
             await stream.leave()
+        finally:
+            protocol.UNREAD_S = before
+            raw.close()
+
+
+def reached(until: float) -> bool:
+    return asyncio.get_running_loop().time() >= until
+
+
+async def test_who_reads_slowly_gets_all_of_it(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, viewer = await system.instance(), await system.account("viewer")
+        node, loop = served.node, asyncio.get_running_loop()
+        assert node is not None
+        before, protocol.UNREAD_S = protocol.UNREAD_S, 0.5
+        raw = socket.socket()
+        try:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.setblocking(False)
+            await loop.sock_connect(raw, ("127.0.0.1", served.internal_port))
+            head = f"GET {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: {viewer.bearer['Authorization']}\r\n\r\n"
+            await loop.sock_sendall(raw, head.encode())
+            await eventually(lambda: len(node.dashboards) == 1 and all(each.started for each in node.dashboards))
+            (slow,) = node.dashboards
+            slow.send(encode("presence", changes=[{"mitra_id": "x" * LONG}], more=0))
+            began, got, ended = loop.time(), 0, False
+            while not ended and got < LONG:
+                data = await loop.sock_recv(raw, 1 << 18)
+                got, ended = got + len(data), not data
+                until = began + got / LONG * 6 * protocol.UNREAD_S
+                await eventually(partial(reached, until))
+            assert got >= LONG
+            assert loop.time() - began > 5 * protocol.UNREAD_S
         finally:
             protocol.UNREAD_S = before
             raw.close()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
+from hadir.db.queries import sql as query
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime import series
 from hadir.realtime.series import COLUMNS
@@ -120,6 +121,35 @@ async def test_two_who_believe_to_lead_write_one_row(database: str, valkey: Embe
         assert all(slot % 10 == 0 for slot in found)
         seconds = await system.sql.fetchval("SELECT count(*) FROM centre_series WHERE at <> date_trunc('second', at)")
         assert seconds == 0
+
+
+async def test_a_slot_has_what_was_counted_last(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        for online in (1, 2):  # as by a clock that was set back; a slot so long that it is the same
+            counts = [online] * (len(COLUMNS) - 2)
+            await system.sql.execute(query("series_store"), 1e9, *counts, 0.5 * online, 1.5 * online)
+        (row,) = await system.sql.fetch("SELECT * FROM centre_series")
+        assert [row[name] for name in COLUMNS] == [2] * (len(COLUMNS) - 2) + [1.0, 3.0]
+
+
+async def test_the_time_to_accept_is_of_the_last_thousand(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        await system.sql.execute(
+            "WITH customer AS (INSERT INTO customers (id) VALUES (gen_random_uuid()) RETURNING id) "
+            "INSERT INTO pairings (id, customer_id, status, created_at, decided_at, expires_at, next_wave_at) "
+            "SELECT gen_random_uuid(), id, 'accepted', at - CASE WHEN n <= 1000 THEN interval '1 s' ELSE '30 s' END, "
+            "at, at, NULL FROM customer, generate_series(1, 2000) AS n, "
+            "LATERAL (SELECT now() - n * interval '0.4 s' AS at) AS times"
+        )
+        found = await system.sql.fetchrow(query("pairings_standing"))
+        assert found is not None
+        assert (found["accept_p50_s"], found["accept_p95_s"]) == (1.0, 1.0)
+        await system.sql.execute(
+            "UPDATE pairings SET created_at = created_at - interval '10 min', decided_at = decided_at - interval '10 min'"
+        )
+        found = await system.sql.fetchrow(query("pairings_standing"))
+        assert found is not None
+        assert found["accept_p95_s"] == 1.0
 
 
 async def test_it_goes_on_when_its_writer_is_gone(database: str, valkey: EmbeddedValkey) -> None:

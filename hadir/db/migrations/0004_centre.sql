@@ -1,5 +1,10 @@
 -- What the control centre shows live: a series of counts, how instances fare, and what happened last.
 
+-- What happened last is read from where it was written. On a large table whoever upgrades may have made the index before,
+-- without blocking anybody.
+CREATE INDEX IF NOT EXISTS audit_log_at ON audit_log (at DESC);
+CREATE INDEX IF NOT EXISTS pairings_decided_at ON pairings (decided_at DESC) WHERE decided_at IS NOT NULL;
+
 -- The fleet's counts, one row for each slot of ten seconds of this server's clock; a slot without a row: nobody counted.
 CREATE TABLE centre_series (
     at timestamptz PRIMARY KEY,
@@ -15,11 +20,6 @@ CREATE TABLE centre_series (
     accept_p50_s double precision,
     beats_per_s double precision
 );
-
--- Null where an instance of an earlier version does not say.
-ALTER TABLE instances
-    ADD COLUMN beats_per_s double precision,
-    ADD COLUMN loop_lag_s double precision;
 
 CREATE TABLE instance_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -41,9 +41,11 @@ BEGIN
     END IF;
     RETURN NULL;
 END $$;
+
+-- Last, since no instance can beat from here to the end. Null where one of an earlier version does not say.
+ALTER TABLE instances
+    ADD COLUMN beats_per_s double precision,
+    ADD COLUMN loop_lag_s double precision;
+
 CREATE TRIGGER instances_changed AFTER INSERT OR DELETE ON instances
 FOR EACH ROW EXECUTE FUNCTION instances_changed();
-
--- What happened last is read from where it was written.
-CREATE INDEX audit_log_at ON audit_log (at DESC);
-CREATE INDEX pairings_decided_at ON pairings (decided_at DESC) WHERE decided_at IS NOT NULL;

@@ -1,5 +1,5 @@
 -- What operators did, and what became of pairings and instances, newest first. `key`: of this entry alone.
--- $1 float8 seconds back, $2 how many
+-- $1 float8 seconds back, $2 how many of each kind, so that many pairings leave room for the others
 SELECT key, at, kind, subject, what, actor, mitra_id, took_s FROM (
     (SELECT 'operator:' || id AS key, at, 'operator' AS kind, subject, action AS what, actor,
             CASE WHEN action IN ('activate', 'deactivate', 'offline') THEN subject END AS mitra_id, NULL::float8 AS took_s
@@ -15,4 +15,4 @@ SELECT key, at, kind, subject, what, actor, mitra_id, took_s FROM (
     (SELECT 'instance:' || id, at, 'instance', instance_id, what, NULL, NULL, NULL
      FROM instance_log WHERE at > now() - make_interval(secs => $1::float8) ORDER BY at DESC LIMIT $2)
 ) AS happened
-ORDER BY at DESC, key DESC LIMIT $2
+ORDER BY at DESC, key DESC
