@@ -98,13 +98,12 @@ class Dashboards:
         """Whoever is the first finds what nobody has read for long; others are told of it by the next frame."""
         first = len(self._open) == 1
         async with self._counting:
-            stale = time.monotonic() - self._board.counted_at > 2 * RECOUNT_S
-            if stale:
+            if time.monotonic() - self._board.counted_at > 2 * RECOUNT_S:
                 await self._board.count()
         if self._board.market_age_s > 2 * RECOUNT_S:
             await self._asking.go(PATIENCE_OF_FIRST_S)
             await self._asking.wait(PATIENCE_OF_FIRST_S)
-        if first and stale:
+        if first:
             self._counts_at, self._standing = time.monotonic(), self._board.standing
             self.mark = replace(self.mark, activity=self._board.activity.total)
 
@@ -248,7 +247,7 @@ class Dashboards:
             shared = frame is not None and frame.of_changes and told.changes == before.changes
             return frame.text if frame is not None and shared else self._changes(told.changes)
         if recount:
-            watcher.told, watcher.recounted = replace(mark, changes=told.changes), True
             shared = frame is not None and told.activity == before.activity
+            watcher.told, watcher.recounted = replace(mark, changes=told.changes), told.changes != mark.changes
             return frame.text if frame is not None and shared else self._counts(told.activity)
         return None

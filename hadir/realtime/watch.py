@@ -51,7 +51,7 @@ class Watcher(Peer):
         """Whether Postgres could be asked for its login; else it is asked as soon as it can be."""
         self.told = Mark()
         self.recounted = False
-        """What it was told last were the counts; where it also missed changes, these come next."""
+        """It missed changes, and was told the counts first."""
         self.not_before = -math.inf
         """When it may be sent its next frame (monotonic): `hello` is one as well."""
         self.asked = False
@@ -68,8 +68,8 @@ class Watcher(Peer):
 
     def answer(self) -> None:
         """What was asked for: all as it is, but for who changed, which is still to be told."""
-        self.asked, self.recounted = False, True
-        self.told = replace(self._source.mark, changes=self.told.changes)
+        mark, self.asked = self._source.mark, False
+        self.told, self.recounted = replace(mark, changes=self.told.changes), self.told.changes != mark.changes
         self.send(self._source.state(self.re))
 
     def sent(self) -> None:

@@ -145,7 +145,8 @@ async def test_the_time_to_accept_is_of_the_last_thousand(database: str, valkey:
         assert found is not None
         assert (found["accept_p50_s"], found["accept_p95_s"]) == (1.0, 1.0)
         await system.sql.execute(
-            "UPDATE pairings SET created_at = created_at - interval '10 min', decided_at = decided_at - interval '10 min'"
+            "UPDATE pairings SET created_at = created_at - interval '10 minutes', "
+            "decided_at = decided_at - interval '10 minutes'"
         )
         found = await system.sql.fetchrow(query("pairings_standing"))
         assert found is not None
