@@ -315,6 +315,7 @@ async def test_a_dashboard_that_does_not_read_is_conflated_and_catches_up(
         for mitra in mitras:
             await system.phone(served, mitra)
         await eventually(lambda: counts_of(view)["available"] == 3)
+        await eventually(lambda: all(changes_of(view, mitra) for mitra in mitras))
         heard = len(slow.received)
         deaf._link = link
         deaf.sent()
