@@ -310,7 +310,7 @@ async def test_who_lived_before_an_outage_of_postgres_is_given_time_to_speak_aft
 
 def test_who_was_dead_before_an_outage_of_postgres_is_given_nothing() -> None:
     def seen(**age_s: float) -> list[Instance]:
-        return [Instance(name, name, "1", EPOCH, "ready", 0, age) for name, age in age_s.items()]
+        return [Instance(name, name, "1", EPOCH, "ready", 0, None, None, age) for name, age in age_s.items()]
 
     assert still_living({"a"}, seen(a=60, b=60, c=1), postgres_s=0.5) == {"a", "c"}
     assert still_living({"a"}, seen(a=60, b=60, c=1), postgres_s=liveness.DEAD_S) == {"c"}
