@@ -54,7 +54,8 @@ async def _change(request: Request, who: Login, action: str, event: Event) -> Re
     result = await node.transitions.submit(mitra_id, event)
     if result.outcome is Outcome.UNKNOWN_SUBJECT or result.row is None:
         raise unknown_mitra()
-    acted(who, action, mitra_id)
+    if result.outcome is Outcome.DONE:
+        acted(who, action, mitra_id)
     try:
         records = await node.postgres.fetch(sql("mitras_by_id"), [mitra_id])
     except PostgresUnavailable:
@@ -66,10 +67,11 @@ async def revoke(request: Request) -> Response:
     who = await operator(node_of(request), request)
     await json_body(request)
     node, sid = node_of(request), path_id(request, "sid")
-    record = await node.postgres.fetchrow(sql("sessions_revoke"), sid)
+    record = await node.postgres.fetchrow(sql("sessions_revoke"), sid, who.subject_id)
     if record is None:
         raise Refused(404, "unknown_session", "There is no auth session with this id.")
-    acted(who, "revoke", sid)
+    if record["good"]:
+        acted(who, "revoke", sid)
     node.bus.publish("revoked", [sid])
     node.feed.revoked([sid])
     if record["role"] == "mitra" and record["subject_id"] is not None:
@@ -81,11 +83,12 @@ async def revoke(request: Request) -> Response:
 async def release_expiry(request: Request) -> Response:
     who = await operator(node_of(request), request)
     await json_body(request)
-    due = await node_of(request).postgres.fetchval(sql("expiry_release"), who.subject_id)
-    if due is None:
+    held = await node_of(request).postgres.fetchrow(sql("expiry_release"), who.subject_id)
+    if held is None:
         raise Refused(409, "nothing_held", "No expiry is held at the moment.")
-    acted(who, "release_expiry", str(due))
-    return json_response({"released": due})
+    if held["waits"]:
+        acted(who, "release_expiry", str(held["due"]))
+    return json_response({"released": held["due"]})
 
 
 async def prometheus(request: Request) -> Response:

@@ -84,7 +84,7 @@ async def session(request: Request) -> Response:
 async def end(request: Request) -> Response:
     node, who = node_of(request), await operator(node_of(request), request)
     await json_body(request)
-    ended = await node.market.sessions.end(path_id(request, "id"), None, "operator")
+    ended = await node.market.sessions.end(path_id(request, "id"), None, "operator", actor=who.subject_id)
     acted(who, "end_session", ended.id)
     return json_response(ended)
 
@@ -93,7 +93,7 @@ async def reroute(request: Request) -> Response:
     node, who = node_of(request), await operator(node_of(request), request)
     await json_body(request)
     session_id = path_id(request, "id")
-    searching = await node.market.pairings.reroute(session_id, None)
+    searching = await node.market.pairings.reroute(session_id, None, actor=who.subject_id)
     acted(who, "reroute", session_id)
     return json_response(await shown(node, searching), 201)
 

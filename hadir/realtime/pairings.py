@@ -75,13 +75,14 @@ class Pairings:
                 raise _already_searching(made["pairing_id"])
         return await self._begun(made)
 
-    async def reroute(self, session_id: str, customer_id: str | None) -> Pairing:
+    async def reroute(self, session_id: str, customer_id: str | None, *, actor: str | None = None) -> Pairing:
         """A search for another mitra for a session, which stays with its mitra until another accepts.
 
-        `customer_id` None: an operator asks. Raises `Refused`: 404, or 409 where the session is over.
+        `customer_id` None: the operator `actor` asks, which is put on record. Raises `Refused`: 404, or 409 where the
+        session is over.
         """
         possible, _ = steps(Event.REROUTED)
-        asked = str(uuid.uuid4()), session_id, customer_id, possible, self._config.pairing_timeout_s
+        asked = str(uuid.uuid4()), session_id, customer_id, possible, self._config.pairing_timeout_s, actor
         made = await self._postgres.fetchrow(sql("pairing_reroute"), *asked)
         assert made is not None
         match made["outcome"]:

@@ -92,9 +92,9 @@ class Payments:
         return []
 
     async def mark_paid(self, session_id: str, extension: int, amount: int | None, actor: str) -> str:
-        """An operator says that a session, or an extension, was paid for elsewhere; answers the payment's state.
+        """An operator says that a session, or an extension, was paid for elsewhere, which is put on record.
 
-        Raises `Refused` (404, 409: then nothing is recorded) and `PostgresUnavailable`.
+        Answers the payment's state. Raises `Refused` (404, 409: then nothing is recorded) and `PostgresUnavailable`.
         """
         named = external_id(session_id, extension)
         invoice = Invoice(named, f"operator:{named}", session_id, extension, True, amount, None)
@@ -105,6 +105,8 @@ class Payments:
                     raise unknown_session()
                 if not recorded["changed"]:
                     raise wrong_state("session", recorded["session_state"])
+                details = {"extension": extension, "amount": amount}
+                await connection.execute(sql("audit_write"), actor, "paid", session_id, details)
         except CONFLICTS as error:
             raise PostgresUnavailable("Others were changing the same session; nothing was changed.") from error
         self._tell(recorded)

@@ -228,6 +228,24 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True)
+class Act:
+    """What an operator does by an event, as the audit log has it."""
+
+    actor: str
+    action: str
+
+
+def act_of(event: Event) -> Act | None:
+    """None: nobody of the control centre asked for it."""
+    match event:
+        case SetActive(active, actor):
+            return Act(actor, "activate" if active else "deactivate")
+        case TakeOffline(actor):
+            return Act(actor, "offline")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """`row` is the row as it shall be (the same object: nothing to write); `beat`: it was a sign of life."""
 

@@ -33,10 +33,13 @@ class Sessions:
             raise unknown_session()
         return session
 
-    async def end(self, session_id: str, party: str | None, by: str) -> Session:
-        """Ends it for its customer or mitra (None: an operator). Raises `Refused`: 404, or 409 where it is over."""
+    async def end(self, session_id: str, party: str | None, by: str, *, actor: str | None = None) -> Session:
+        """Ends it for its customer or mitra (None: for the operator `actor`, whose act is put on record).
+
+        Raises `Refused`: 404, or 409 where it is over.
+        """
         possible, become = steps(Event.END)
-        asked = session_id, party, possible, become, by, 0.0, 0
+        asked = session_id, party, possible, become, by, 0.0, 0, actor
         changed = await self._postgres.fetchrow(sql("session_change"), *asked)
         assert changed is not None
         if changed["outcome"] == "unknown":

@@ -18,7 +18,7 @@ from hadir.db.queries import sql
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.batcher import Batcher, Later
 from hadir.realtime.mirror import Mirror
-from hadir.realtime.presence import Decision, Event, Moment, Outcome, Row, Rules, decide
+from hadir.realtime.presence import Decision, Event, Moment, Outcome, Row, Rules, act_of, decide
 from hadir.realtime.rows import Reading
 
 FLUSH_MAX = 1_000
@@ -102,6 +102,7 @@ class Transitions:
             }
             before = {mitra_id: presence_rows.row_of(record) for mitra_id, record in locked.items()}
             stored = await self._store(connection, before, decisions)
+            await self._note_acts(connection, requests, before, decisions)
         committed_at = time.monotonic()
         after = {mitra_id: decision.row for mitra_id, decision in decisions.items()} | stored
         now = records[0]["now"] if records else None
@@ -143,6 +144,24 @@ class Transitions:
         renewed = [presence_rows.only_beat_differs(before[row.mitra_id], row) for row in rows]
         records = await connection.fetch(sql("presence_store"), *columns, [not only for only in renewed])
         return {record["mitra_id"]: presence_rows.row_of(record) for record in records}
+
+    async def _note_acts(
+        self,
+        connection: asyncpg.Connection[asyncpg.Record],
+        requests: Sequence[Request],
+        before: dict[str, Row],
+        decisions: dict[str, Decision],
+    ) -> None:
+        """What operators did is on record with the rows that it changed, or neither is."""
+        done = [
+            (act.actor, act.action, request.mitra_id, before[request.mitra_id].state.value)
+            for request in requests
+            if (act := act_of(request.event)) is not None
+            and request.mitra_id in decisions
+            and decisions[request.mitra_id].outcome is Outcome.DONE
+        ]
+        if done:
+            await connection.fetch(sql("audit_mitras"), *map(list, zip(*done, strict=True)))
 
     def _result(
         self,

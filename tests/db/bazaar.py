@@ -112,7 +112,7 @@ class Bazaar(World):
         possible, become = steps(event)
         seconds = SESSION_S if event in (Event.PAID, Event.EXTENDED) else 0.0
         extension = int(event is Event.EXTENDED)
-        asked = session, party, possible, become, "customer", seconds, extension
+        asked = session, party, possible, become, "customer", seconds, extension, None
         changed = await (sql or self.sql).fetchrow(query("session_change"), *asked)
         return changed["outcome"], changed["state"]
 
@@ -121,7 +121,7 @@ class Bazaar(World):
     ) -> tuple[str, str]:
         """(outcome, pairing)"""
         possible, _ = steps(Event.REROUTED)
-        asked = str(uuid.uuid4()), session, customer, possible, TIMEOUT_S
+        asked = str(uuid.uuid4()), session, customer, possible, TIMEOUT_S, None
         return tuple(await (sql or self.sql).fetchrow(query("pairing_reroute"), *asked))
 
     async def due(self, sql: asyncpg.Connection | None = None) -> list[str]:

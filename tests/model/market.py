@@ -206,7 +206,14 @@ def pairing_create(
 
 
 def pairing_reroute(
-    truth: Truth, _: Transaction, name: str, session: str, customer: str | None, before: Sequence[str], seconds: float
+    truth: Truth,
+    _: Transaction,
+    name: str,
+    session: str,
+    customer: str | None,
+    before: Sequence[str],
+    seconds: float,
+    actor: str | None,
 ) -> Any:
     bazaar, now = truth.bazaar, truth.now
     work = bazaar.works.get(session)
@@ -371,6 +378,7 @@ def session_change(
     reason: str,
     seconds: float,
     extension: int,
+    actor: str | None,
 ) -> Any:
     work, now = truth.bazaar.works.get(name), truth.now
     nothing = {"state": None, "mitra_id": None, "customer_id": None}

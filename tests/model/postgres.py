@@ -428,7 +428,7 @@ def pairings_standing(truth: Truth, _: Transaction) -> Any:
     return [{"waiting": 0, "oldest_s": None, "accept_p50_s": None, "accept_p95_s": None}]
 
 
-for unused in ("config_all", "log_months", "sessions_by_state", "series_store", "series_thin"):
+for unused in ("config_all", "log_months", "sessions_by_state", "series_store", "series_thin", "audit_mitras"):
     QUERIES[sql(unused)] = nothing
 for market in (*DECIDE, *READ):
     QUERIES[sql(market.__name__)] = market

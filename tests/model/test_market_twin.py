@@ -137,7 +137,7 @@ class Both:
             name = f"{len(self.pairings):08x}-0000-4000-8000-00000000000a"
             self.pairings.append(name)
             customer = self.dice.choice([None, *CUSTOMERS])
-            rest = customer, steps(Event.REROUTED)[0], TIMEOUT_S
+            rest = customer, steps(Event.REROUTED)[0], TIMEOUT_S, None
             await self.call("pairing_reroute", name, mine, *rest, there=(name, there, *rest))
 
     async def waves(self) -> None:
@@ -187,7 +187,7 @@ class Both:
             event = self.dice.choice([Event.PAID, Event.PAID, Event.EXTENDED, Event.END])
             party = self.dice.choice([None, self.dice.choice(CUSTOMERS), self._mitra()])
             seconds = 0.0 if event is Event.END else SESSION_S
-            rest = party, *steps(event), "customer", seconds, int(event is Event.EXTENDED)
+            rest = party, *steps(event), "customer", seconds, int(event is Event.EXTENDED), None
             await self.call("session_change", mine, *rest, there=(there, *rest))
 
     async def offers(self) -> None:
@@ -281,7 +281,7 @@ def test_a_statement_that_meets_a_lock_waits() -> None:
     assert work is not None
     keeper = Transaction()
     assert truth._lock(keeper, MITRAS[0])
-    asked = (work.id, None, *steps(Event.END), "customer", 0.0, 0)
+    asked = (work.id, None, *steps(Event.END), "customer", 0.0, 0, None)
     with pytest.raises(Locked):
         truth.ask(query("session_change"), asked, Transaction())
     assert work.is_open
