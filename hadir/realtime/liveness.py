@@ -13,7 +13,7 @@ from itertools import takewhile
 from hadir import __version__, metrics
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
-from hadir.errors import PostgresUnavailable, StoreUnavailable
+from hadir.errors import PostgresUnavailable, StoreUnavailable, ValkeyUnavailable
 from hadir.realtime.mirror import Mirror
 from hadir.realtime.presence import InstanceDied
 from hadir.realtime.transitions import FLUSH_MAX, Transitions
@@ -272,6 +272,15 @@ class Liveness:
             records = await self._postgres.fetch(sql("instance_rows"), instance.id, DEAD_S, FLUSH_MAX)
             if not records:
                 break
-            died = InstanceDied(instance.id)
-            await asyncio.gather(*(self._transitions.submit(record["mitra_id"], died) for record in records))
+            await self._declare_dead(instance.id, [record["mitra_id"] for record in records])
         await self._postgres.execute(sql("instance_forget"), instance.id, DEAD_S)
+
+    async def _declare_dead(self, instance_id: str, mitra_ids: Sequence[str]) -> None:
+        """Postgres may not have heard of beats that the mirror has: they are the last sign of life."""
+        at, ages = time.monotonic(), {}
+        try:
+            ages = await self._mirror.beat_ages(mitra_ids)
+        except ValkeyUnavailable:
+            log.info("instance.beats_unknown", extra={"instance": instance_id})  # Postgres's word counts
+        died = [(each, InstanceDied(instance_id, ages.get(each))) for each in mitra_ids]
+        await asyncio.gather(*(self._transitions.submit(each, event, at=at) for each, event in died))

@@ -299,6 +299,16 @@ class Mirror:
             if score is not None
         }
 
+    async def beat_ages(self, mitra_ids: Sequence[str]) -> dict[str, float]:
+        """Seconds since each one's last beat, of those of whom it holds one. Raises `ValkeyUnavailable`."""
+        ages: dict[str, float] = {}
+        for chunk in chunks(mitra_ids, ROWS_PER_SCRIPT):
+            held, now_ms = await self.inspect(chunk)
+            for mitra_id, each in zip(chunk, held, strict=True):
+                if each.beat_ms is not None:
+                    ages[mitra_id] = max(0, now_ms - each.beat_ms) / 1000
+        return ages
+
     async def is_deactivated(self, mitra_id: str) -> bool | None:
         """What a warm mirror says; None while it is cold. Raises `ValkeyUnavailable`."""
         if not await self.is_warm():

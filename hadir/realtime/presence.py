@@ -205,9 +205,13 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class InstanceDied:
-    """The instance that held the owner's socket is proven dead."""
+    """The instance that held the owner's socket is proven dead; the mirror's last beat is `beat_age_s` old.
+
+    `beat_age_s` None: the mirror has none, or cannot be asked; then the row's own is the last that is known of.
+    """
 
     instance_id: str
+    beat_age_s: float | None = None
 
 
 Event = (
@@ -478,7 +482,10 @@ def _stale(row: Row, event: Stale, when: Moment, rules: Rules) -> Decision:
 def _instance_died(row: Row, event: InstanceDied, when: Moment) -> Decision:
     if row.instance_id != event.instance_id:
         return Decision(Outcome.UNCHANGED, row)
-    orphan = replace(row, instance_id=None)
+    heard_at = row.last_heartbeat_at
+    if event.beat_age_s is not None:  # Postgres hears of beats late, and the dead instance tells nobody any more
+        heard_at = _later(heard_at, when.occurred - timedelta(seconds=event.beat_age_s))
+    orphan = replace(row, instance_id=None, last_heartbeat_at=heard_at)
     if row.state is not State.ONLINE:
         return Decision(Outcome.DONE, orphan)
     return Decision(Outcome.DONE, replace(orphan, suspect_since=when.occurred, reason="instance_died", actor=None))

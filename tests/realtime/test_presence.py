@@ -285,6 +285,21 @@ def test_a_dead_instances_mitras_are_suspect_and_others_are_not() -> None:
     assert after(ONLINE, InstanceDied("i2")).row == ONLINE
 
 
+def test_a_burial_knows_of_later_beats_and_of_none_that_is_earlier() -> None:
+    assert ONLINE.last_heartbeat_at is not None
+    known_s = (NOW - ONLINE.last_heartbeat_at).total_seconds()
+    later = after(ONLINE, InstanceDied("i1", known_s - 0.5)).row
+    assert later.last_heartbeat_at == ONLINE.last_heartbeat_at + timedelta(seconds=0.5)
+    for age_s in (known_s + 5, None):
+        assert after(ONLINE, InstanceDied("i1", age_s)).row.last_heartbeat_at == ONLINE.last_heartbeat_at
+
+
+def test_what_operators_do_is_on_record_by_its_name() -> None:
+    acts = [presence.act_of(each) for each in (SetActive(True, "o"), SetActive(False, "o"), TakeOffline("o"))]
+    assert acts == [presence.Act("o", action) for action in ("activate", "deactivate", "offline")]
+    assert presence.act_of(Revoke(SID)) is None, "its line is written with the login"
+
+
 @pytest.mark.parametrize(("due", "online", "held"), [(6, 20, False), (7, 20, True), (19, 19, False), (400, 1000, True)])
 def test_expiry_is_held_when_suspiciously_many_are_due(due: int, online: int, held: bool) -> None:
     assert presence.expiry_is_held(due, online, 0.3) is held

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from hadir.dev.embedded import EmbeddedValkey
-from hadir.realtime.liveness import Witness, is_dead
+from hadir.realtime.liveness import DEAD_S, Witness, is_dead
 from tests.support import eventually
-from tests.support.system import FAST, System
+from tests.support.system import FAST, Account, System
 
 
 async def test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go(
@@ -175,6 +177,61 @@ async def test_a_killed_instances_mitras_are_suspect_within_its_proof_then_get_t
         await system.becomes(mitra, "offline", within=16)
         gone = await system.sql.fetchval("SELECT recorded_at FROM presence_log WHERE state = 'offline'")
         assert timedelta(seconds=11) <= gone - suspect < timedelta(seconds=13)
+
+
+@pytest.mark.parametrize("valkey_is", ["there", "gone"])
+async def test_a_killed_instances_mitras_were_there_until_their_last_beat(
+    database: str, valkey: EmbeddedValkey, valkey_is: str
+) -> None:
+    async with System(database, valkey.url) as system:
+        late = {"MITRA_HEARTBEAT_STALE_SECONDS": "40", "HEARTBEAT_MIRROR_INTERVAL_SECONDS": "600"}
+        survivor = await system.instance(**late)
+        victim = await system.process(None, **late)
+        mitra = await system.account()
+        phone = await system.phone(victim.served, mitra)
+        await eventually(lambda: has_aged(system, mitra), 10)
+        await phone.ask(type="ping")
+        await eventually(lambda: mirrored_later(system, mitra))
+        beat = await system.valkey.zscore("mitras:heartbeats", mitra.id)
+        known = (await system.row(mitra))["last_heartbeat_at"]
+        assert beat / 1000 > known.timestamp() + 1, "Postgres has not heard of it"
+        await victim.kill()
+        if valkey_is == "there":
+            await system.becomes(mitra, "suspect", within=20)
+        else:
+            await valkey.stop()
+            assert survivor.node is not None
+            await survivor.node.liveness.beat()  # and reads who else there is
+            (dead,) = [each for each in survivor.node.liveness.instances if each.id != survivor.node.id]
+            await eventually(lambda: silent(system, dead.id), 20)
+            await survivor.node.liveness._bury(dead)
+        row = await system.row(mitra)
+        assert (row["state"], row["reason"]) == ("suspect", "instance_died")
+        at = await system.sql.fetchval("SELECT at FROM presence_log WHERE state = 'suspect'")
+        if valkey_is == "there":
+            assert at == row["last_heartbeat_at"]
+            assert at.timestamp() == pytest.approx(beat / 1000, abs=0.1)
+        else:
+            assert row["last_heartbeat_at"] == known
+            assert at == max(known, row["online_since"]), "what Postgres knows"
+
+
+async def has_aged(system: System, mitra: Account) -> bool:
+    """Whether the beat that Postgres knows of was more than a second ago."""
+    age = "SELECT clock_timestamp() - last_heartbeat_at > interval '1.5 s' FROM mitra_presence WHERE mitra_id = $1"
+    return bool(await system.sql.fetchval(age, mitra.id))
+
+
+async def mirrored_later(system: System, mitra: Account) -> bool:
+    beat = await system.valkey.zscore("mitras:heartbeats", mitra.id)
+    known = (await system.row(mitra))["last_heartbeat_at"]
+    return bool(beat / 1000 > known.timestamp() + 1)
+
+
+async def silent(system: System, instance_id: str) -> bool:
+    """Whether it has not beaten its row for as long as a burial wants."""
+    age = "SELECT extract(epoch FROM clock_timestamp() - beat_at) FROM instances WHERE id = $1"
+    return bool(await system.sql.fetchval(age, instance_id) > DEAD_S)
 
 
 async def test_a_frozen_instance_that_comes_back_takes_its_mitras_back(database: str, valkey: EmbeddedValkey) -> None:
