@@ -16,7 +16,7 @@ from starlette.responses import Response
 from hadir.db.queries import sql
 from hadir.errors import Refused, ValkeyUnavailable
 from hadir.http.auth import reader
-from hadir.http.pages import LATEST, LIMIT, LIMIT_MAX, Position, cursor, cut, page
+from hadir.http.pages import LAST_ID, LATEST, LIMIT, LIMIT_MAX, Position, cursor, cut, page
 from hadir.http.requests import json_response, node_of, path_id, whole
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.node import Node
@@ -37,18 +37,33 @@ STATES: Mapping[str, str] = {
 }
 """The state filters, as conditions on `mitra_presence p`."""
 ANY = "true"
+SORTS = ("name", "changed")
+IN_RANGE = "p.mitra_id BETWEEN ${}::uuid AND ${}::uuid"
+NAMED = (
+    'lower(m.display_name) COLLATE "C" >= lower($4) AND lower(m.display_name) COLLATE "C" < lower($4) || chr(1114111)'
+)
+"""What a search comes to where the list is not in its order."""
 MAX_ID = 2**128 - 1
 FIRST_NAMED: Position = {"name_key": "", "mitra_id": presence_rows.FIRST_ID}
 LAST_LINE: Position = {"at": LATEST, "recorded_at": LATEST}
+LAST_CHANGED: Position = {"changed_at": LATEST, "mitra_id": LAST_ID}
 
 
 async def mitras(request: Request) -> Response:
-    """A page of mitras: by name where one is searched for, else by id. `next` is the cursor of the following page."""
+    """A page of mitras: by name where one is searched for, else by id; or as `sort` says. `next`: of the next page."""
     node = node_of(request)
     await reader(node, request)
-    search, condition = _search(request), _condition(request)
-    if search and not _is_id(search):
+    search, condition, sort = _search(request), _condition(request), _sort(request)
+    is_name = search != "" and not _is_id(search)
+    if sort == "changed":
+        wanted, args = _searched(search)
+        found, following = await page(request, by_change(condition, wanted), LAST_CHANGED, *args)
+    elif is_name:
         found, following = await page(request, by_name(condition), FIRST_NAMED, first=(search,))
+    elif sort == "name":
+        whole_range = (str(each) for each in _id_range(search))
+        listed_by_name = by_name(f"{condition} AND {IN_RANGE.format(5, 6)}")
+        found, following = await page(request, listed_by_name, FIRST_NAMED, *whole_range, first=("",))
     else:
         limit, before = whole(request, "limit", LIMIT, 1, LIMIT_MAX), cursor(request, ("mitra_id",))
         first, last = _id_range(search)
@@ -65,6 +80,10 @@ def by_id(condition: str) -> str:
 
 def by_name(condition: str) -> str:
     return sql("mitras_named").replace("{state}", condition)
+
+
+def by_change(condition: str, search: str) -> str:
+    return sql("mitras_changed").replace("{state}", condition).replace("{search}", search)
 
 
 async def mitra(request: Request) -> Response:
@@ -160,6 +179,22 @@ def _condition(request: Request) -> str:
     if state not in STATES:
         raise Refused(422, "bad_field", f"state must be one of {', '.join(STATES)}.", field="state")
     return STATES[state]
+
+
+def _sort(request: Request) -> str | None:
+    sort = request.query_params.get("sort")
+    if sort not in (None, *SORTS):
+        raise Refused(422, "bad_field", f"sort must be one of {', '.join(SORTS)}.", field="sort")
+    return sort
+
+
+def _searched(search: str) -> tuple[str, list[str]]:
+    """The condition that a search comes to in a list that is sorted otherwise, with its arguments from $4 on."""
+    if not search:
+        return ANY, []
+    if _is_id(search):
+        return IN_RANGE.format(4, 5), [str(each) for each in _id_range(search)]
+    return NAMED, [search]
 
 
 def _is_id(search: str) -> bool:

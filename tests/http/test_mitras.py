@@ -73,7 +73,17 @@ async def test_mitras_are_found_by_their_id_or_its_beginning(database: str, valk
             assert await view.names(q=search) == ["Budi"]
 
 
-@pytest.mark.parametrize("query", [{}, {"q": "name "}, {"state": "offline"}])
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"q": "name "},
+        {"state": "offline"},
+        {"sort": "name"},
+        {"sort": "changed"},
+        {"sort": "changed", "q": "name ", "state": "offline"},
+    ],
+)
 async def test_pages_follow_each_other_without_gap_or_repetition_while_rows_come_and_go(
     database: str, valkey: EmbeddedValkey, query: dict[str, str]
 ) -> None:
@@ -92,6 +102,28 @@ async def test_pages_follow_each_other_without_gap_or_repetition_while_rows_come
             cursor = {"cursor": page["next"]}
         assert sorted(seen) == sorted(account.id for account in accounts)
         assert len(set(seen)) == len(seen)
+
+
+async def test_mitras_are_sorted_by_name_or_by_their_last_change(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        view = await centre(system)
+        mitras = {name: await named(system, name) for name in ("siti", "Budi", "budiman", "Agus")}
+        for name in ("Budi", "Agus", "siti", "budiman"):
+            await system.sql.execute(
+                "UPDATE mitra_presence SET wants_online = false WHERE mitra_id = $1", mitras[name].id
+            )
+        assert await view.names(sort="name") == ["Agus", "Budi", "budiman", "siti"]
+        assert await view.names(sort="changed") == ["budiman", "siti", "Agus", "Budi"]
+        assert await view.names(sort="changed", q="BUD") == ["budiman", "Budi"]
+        assert await view.names(sort="name", q="bud") == ["Budi", "budiman"]
+        await system.sql.execute("UPDATE mitra_presence SET is_active = false WHERE mitra_id = $1", mitras["Agus"].id)
+        assert await view.names(sort="changed") == ["Agus", "budiman", "siti", "Budi"]
+        assert await view.names(sort="changed", state="deactivated") == ["Agus"]
+        for sort in ("name", "changed"):
+            assert await view.names(sort=sort, q=mitras["siti"].id[:13]) == ["siti"]
+        by_name = await view.read("mitras", sort="name", limit=2)
+        crossed = await view.get("mitras", sort="changed", cursor=by_name["next"])
+        assert (crossed.status_code, crossed.json()["field"]) == (422, "cursor")
 
 
 async def test_mitras_are_filtered_by_state(database: str, valkey: EmbeddedValkey) -> None:
@@ -177,7 +209,7 @@ async def test_configuration_is_typed_and_every_change_is_on_record(database: st
     async with System(database, valkey.url, CALM) as system:
         view = await centre(system, "operator")
         url = f"{view.served.inner_url}/api/internal/config"
-        keys = {each["key"]: each for each in (await view.read("config"))["config"]}
+        keys = {each["key"]: each for each in (await view.read("config"))["settings"]}
         assert keys["max_sessions"]["schema"] == {"type": "integer", "minimum": 1, "maximum": 100}
         for value in (2, 3):
             answer = await system.http.put(f"{url}/max_sessions", json={"value": value}, headers=view.account.bearer)
@@ -201,6 +233,10 @@ async def test_configuration_is_typed_and_every_change_is_on_record(database: st
         ("mitras", {"limit": "many"}, "limit"),
         ("mitras", {"limit": "²"}, "limit"),
         ("mitras", {"state": "asleep"}, "state"),
+        ("mitras", {"sort": "age"}, "sort"),
+        ("mitras", {"sort": ""}, "sort"),
+        (f"mitras/{NOBODY}/timeline", {"cursor": "eyJhdCI6IngifQ"}, "cursor"),
+        ("config/unknown/history", {}, "key"),
         ("mitras", {"q": "x" * 101}, "q"),
         ("mitras", {"q": "a\0b"}, "q"),
         ("mitras/nobody", {}, "id"),
