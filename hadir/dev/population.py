@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hadir.client import Answered, ClientStopped, MitraClient
+from hadir.client import Answered, ClientStopped, Event, MitraClient
 from hadir.dev import rules
 from hadir.dev.desk import Desk
 from hadir.dev.person import Person, stale_s
@@ -79,6 +79,12 @@ class SimulatedMitra(Person):
     @property
     def state(self) -> State:
         return self._where.state(self._client, time.monotonic())
+
+    @property
+    def app(self) -> MitraClient:
+        """Its app, while it has one."""
+        assert self._client is not None
+        return self._client
 
     def was_here(self) -> None:
         """An earlier run has left it online."""
@@ -169,6 +175,8 @@ class SimulatedMitra(Person):
             try:
                 await client.set_status(online)
                 self._where.intent = online
+                if self._world.attendance is not None:
+                    self._world.attendance.switched(self.person_id, online, time.time())
                 self.look()
                 await self._compare(client, online)
             except Answered:
@@ -193,6 +201,11 @@ class SimulatedMitra(Person):
         finally:
             self._where.thawed(client, time.monotonic())
             client.thaw()
+
+    def _happened(self, event: Event) -> None:
+        super()._happened(event)
+        if self._world.attendance is not None:
+            self._world.attendance.hear(self.person_id, event, time.time())
 
     def _heard(self, message: Mapping[str, Any]) -> None:
         told = self._hears(message)

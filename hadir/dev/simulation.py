@@ -16,6 +16,7 @@ from hadir.client import BeaconMalformed, BeaconUnavailable, Counters, fetch_bea
 from hadir.config import Config
 from hadir.db.pool import Postgres
 from hadir.db.queries import sql
+from hadir.dev.attendance import Attendance
 from hadir.dev.cashier import Cashier
 from hadir.dev.customers import SimulatedCustomer
 from hadir.dev.dealings import Dealings
@@ -44,7 +45,7 @@ class Simulation:
 
     `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same people.
     `history`: where all that they are told is kept. `pace`: how much quicker than people they deal with each other.
-    `random`: what they decide by.
+    `random`: what they decide by. `attendance`: where mitras keep when they were there.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Simulation:
         history: History | None = None,
         pace: float = 1.0,
         random: Random | None = None,
+        attendance: Attendance | None = None,
     ) -> None:
         self._postgres = Postgres(config.database_url, pool_max=POSTGRES_POOL, pooler=config.database_pooler)
         self._random = random or Random()  # noqa: S311 - simulated people keep no secrets
@@ -67,7 +69,9 @@ class Simulation:
         self.dealings = Dealings(self.tally.latencies)
         witness = Witness(self.tally, self.dealings, history)
         self._urls = [url.rstrip("/") for url in urls]
-        world = World(config, self._postgres, self._urls, churn, self.truth, self.tally, witness, self._random, pace)
+        world = World(
+            config, self._postgres, self._urls, churn, self.truth, self.tally, witness, self._random, pace, attendance
+        )
         names = Random(name)  # noqa: S311
         ids = [_new_id(names) for _ in range(mitras)]
         self.mitras = [

@@ -9,6 +9,7 @@ from random import Random
 
 from hadir.config import Config
 from hadir.db.pool import Postgres
+from hadir.dev.attendance import Attendance
 from hadir.dev.tally import Tally
 from hadir.dev.truth import Truth
 from hadir.dev.witness import Witness
@@ -16,7 +17,10 @@ from hadir.dev.witness import Witness
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`churn`: how often a mitra goes away or does something else, per minute. `pace`: how much quicker than human."""
+    """`churn`: how often a mitra goes away or does something else, per minute. `pace`: how much quicker than human.
+
+    `attendance`: where mitras keep when they were there, if anybody wants to know.
+    """
 
     config: Config
     postgres: Postgres
@@ -27,6 +31,7 @@ class World:
     witness: Witness
     random: Random
     pace: float = 1.0
+    attendance: Attendance | None = None
 
     def shuffled(self) -> list[str]:
         """The addresses as a balancer would hand them out."""
