@@ -1,4 +1,4 @@
--- A database as large as it gets: {mitras} mitras, 4 % of them online, with logins, sessions, history and audit lines;
+-- A database as large as it gets: {mitras} mitras, 4 % of them online, with logins, sessions, history, audit lines and series;
 -- as many customers, a fifth as many pairings, offers, messages and payments.
 -- Filled past triggers and foreign keys, which would take an hour, and indexed afterwards. By a superuser; used by
 -- tests/db/test_plans.py and benchmarks/search.py.
@@ -51,6 +51,7 @@ INSERT INTO payments (external_id, invoice_id, session_id, state, amount, create
            50000, created_at, changed_at
     FROM pairings WHERE session_id IS NOT NULL;
 INSERT INTO webhook_events (source, body, processed_at, outcome) SELECT 'xendit', '{{}}', now(), 'paid' FROM payments;
+INSERT INTO centre_series (at, online, available, busy) SELECT now() - n * interval '10 s', 100, 50, 10 FROM generate_series(1, 60480) AS n;
 INSERT INTO audit_log (actor, action, subject) SELECT 'operator', 'config', md5(n::text) FROM generate_series(1, 50000) AS n;
 INSERT INTO instance_log (at, instance_id, name, what)
     SELECT now() - n * interval '10 minutes', 'host-' || n, 'host', 'started' FROM generate_series(1, 14400) AS n;

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hadir.http import (
+    audit,
     beacon,
     health,
     internal,
@@ -27,10 +28,12 @@ from hadir.http import (
     problems,
     sessions,
     settings,
+    timelines,
     webhooks,
 )
 from hadir.http.openapi_table import INTERNAL, PUBLIC
 from hadir.http.pace import Pace
+from hadir.http.reports import Reports
 from hadir.http.sockets import customer_socket, dashboard_socket, door_of, mitra_socket
 from hadir.realtime.dialogue import FRAMES_BURST, FRAMES_PER_S
 from hadir.realtime.node import Node
@@ -75,6 +78,7 @@ def public(node: Node) -> Starlette:
 
 def inner(node: Node) -> Starlette:
     """What operators and the control centre reach; never exposed."""
+    reports = Reports()
     routes = [
         *HEALTH,
         Route("/openapi.json", openapi.served(INTERNAL)),
@@ -89,6 +93,7 @@ def inner(node: Node) -> Starlette:
         Route("/api/internal/mitras", mitras.mitras),
         Route("/api/internal/mitras/{id}", mitras.mitra),
         Route("/api/internal/mitras/{id}/history", mitras.history),
+        Route("/api/internal/mitras/{id}/timeline", timelines.mitra),
         Route("/api/internal/mitras/{id}/activate", internal.activate, methods=["POST"]),
         Route("/api/internal/mitras/{id}/deactivate", internal.deactivate, methods=["POST"]),
         Route("/api/internal/mitras/{id}/offline", internal.take_offline, methods=["POST"]),
@@ -96,14 +101,21 @@ def inner(node: Node) -> Starlette:
         Route("/api/internal/expiry/release", internal.release_expiry, methods=["POST"]),
         Route("/api/internal/pairings", market.pairings),
         Route("/api/internal/pairings/{id}", market.pairing),
+        Route("/api/internal/pairings/{id}/timeline", timelines.pairing),
         Route("/api/internal/sessions", market.sessions),
         Route("/api/internal/sessions/{id}", market.session),
+        Route("/api/internal/sessions/{id}/timeline", timelines.session),
         Route("/api/internal/sessions/{id}/end", market.end, methods=["POST"]),
         Route("/api/internal/sessions/{id}/reroute", market.reroute, methods=["POST"]),
         Route("/api/internal/sessions/{id}/paid", market.paid, methods=["POST"]),
         Route("/api/internal/payments", market.payments),
         Route("/api/internal/config", settings.all_keys),
         Route("/api/internal/config/{key}", settings.key, methods=["GET", "PUT"]),
+        Route("/api/internal/config/{key}/history", settings.history),
+        Route("/api/internal/audit", audit.audit),
+        Route("/api/internal/reports/online-time", reports.online_time),
+        Route("/api/internal/reports/hours", reports.hours),
+        Route("/api/internal/reports/funnel", reports.funnel),
     ]
     return _application(node, routes, ())
 

@@ -108,9 +108,9 @@ def _answer(answer: Answer) -> Document:
     described: Document = {"description": f"{answer.gives}."}
     if answer.headers:
         described["headers"] = _headers(answer.headers)
-    if answer.content is not None:
-        media_type, schema = answer.content
-        described["content"] = {media_type: {"schema": schema}}
+    contents = [each for each in (answer.content, answer.or_content) if each is not None]
+    if contents:
+        described["content"] = {media_type: {"schema": schema} for media_type, schema in contents}
     return described
 
 

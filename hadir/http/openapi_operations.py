@@ -6,8 +6,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from hadir.http.live import ENTRIES, MINUTES
 from hadir.http.live import MEDIA_TYPE as EVENTS
-from hadir.http.mitras import POOL_MAX, SEARCH_MAX
+from hadir.http.mitras import POOL_MAX, SEARCH_MAX, SORTS
 from hadir.http.openapi_market import MARKET
+from hadir.http.openapi_record import KEY, RECORD
 from hadir.http.openapi_schemas import (
     ANY,
     BOOLEAN,
@@ -48,10 +49,8 @@ from hadir.http.openapi_table import (
     whole_number,
 )
 from hadir.http.pages import LIMIT, LIMIT_MAX
-from hadir.realtime.appconfig import KEYS
 from hadir.realtime.series import MINUTES_MAX
 
-KEY = in_path("key", one_of(*KEYS))
 STANDING = json("How the mitra stands then", "Standing")
 HEALTH = json("It runs", "Health")
 READINESS = json("Whether anybody should be sent here; `why` has what does not work", "Readiness")
@@ -151,13 +150,14 @@ PRESENCE = (
     get(
         (INTERNAL,),
         "/api/internal/mitras",
-        "A page of mitras: by name where one is searched for, else by id",
+        "A page of mitras: by name where one is searched for, else by id, or as `sort` says",
         json("The page", record({"mitras": listing(ref("Mitra")), "next": NEXT})),
         roles=READER,
         refuses=(422,),
         parameters=(
             query("q", {"type": "string", "maxLength": SEARCH_MAX, **WITHOUT_NUL}, "How a name or id begins."),
             query("state", STATE_FILTER, "Only those of this state."),
+            query("sort", one_of(*SORTS), "By name, or last changed first."),
             limit(LIMIT, LIMIT_MAX),
             CURSOR,
         ),
@@ -204,7 +204,7 @@ PRESENCE = (
         (INTERNAL,),
         "/api/internal/config",
         "All config keys",
-        json("The keys", record({"config": listing(ref("ConfigKey"))})),
+        json("The keys", record({"settings": listing(ref("ConfigKey"))})),
         roles=READER,
     ),
     get(
@@ -229,4 +229,4 @@ PRESENCE = (
         body_required=True,
     ),
 )
-OPERATIONS = (*PRESENCE, *MARKET)
+OPERATIONS = (*PRESENCE, *MARKET, *RECORD)

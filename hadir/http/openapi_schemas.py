@@ -152,6 +152,12 @@ CONFIG_KEY = {
     "key": one_of(*KEYS),
     "value": ref("ConfigValue"),
     "default": ref("ConfigValue"),
+    "kind": one_of("integer", "text"),
+    "min": nullable({"type": "integer"}) | {"description": "The least number; null of a text."},
+    "max": {"type": "integer", "description": "The greatest number; of a text the most characters."},
+    "doc": TEXT,
+    "updated_at": nullable(TIME) | {"description": "Null: it is the default."},
+    "actor": nullable(TEXT),
     "expected": TEXT,
     "schema": ANY,
     "public": BOOLEAN,
@@ -200,6 +206,7 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "Pairing": record(PAIRING),
     "PairingWithSession": record(PAIRING | {"session": nullable(ref("Session"))}),
+    "PairingWithWaves": record(PAIRING | {"session": nullable(ref("Session")), "waves": COUNT}),
     "PairingWithOffers": record(
         PAIRING | {"session": nullable(ref("Session")), "waves": COUNT, "offers": listing(OFFER_RECORD)}
     ),

@@ -24,11 +24,15 @@ BEACON_HEADERS = FIT_TO_CACHE | ETAG | {"Access-Control-Allow-Origin": {"const":
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One that is no refusal. `content` is its media type and schema; without one it has no body."""
+    """One that is no refusal. `content` is its media type and schema; without one it has no body.
+
+    `or_content`: the same as another media type, where that was asked for.
+    """
 
     gives: str
     content: tuple[str, Schema] | None
     headers: Mapping[str, Schema] = field(default_factory=lambda: NO_STORE)
+    or_content: tuple[str, Schema] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import asyncpg
 import orjson
@@ -21,6 +21,9 @@ Position = Mapping[str, str | datetime]
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 LAST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 NEWEST: Position = {"created_at": LATEST, "id": LAST_ID}
+LINE_MAX = 2**63 - 1
+NEWEST_LINE: Position = {"line": str(LINE_MAX)}
+"""Before every line of `audit_log`."""
 
 
 async def page(
@@ -74,11 +77,24 @@ def _uuid(text: str) -> str:
     return text
 
 
+def _line(text: str) -> str:
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(LINE_MAX)) and int(text) <= LINE_MAX):
+        raise ValueError(text)
+    return text
+
+
+def _day(text: str) -> str:
+    return date.fromisoformat(text).isoformat()
+
+
 PARSERS: Mapping[str, Callable[[str], str | datetime]] = {
     "name_key": str,
     "mitra_id": _uuid,
     "id": _uuid,
     "invoice_id": str,
+    "tie": str,
+    "line": _line,
+    "day": _day,
     "at": _time,
     "recorded_at": _time,
     "created_at": _time,

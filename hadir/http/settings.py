@@ -10,6 +10,7 @@ from starlette.responses import Response
 from hadir.db.queries import sql
 from hadir.errors import Refused
 from hadir.http.auth import acted, operator, reader
+from hadir.http.pages import NEWEST_LINE, page
 from hadir.http.requests import json_body, json_response, node_of
 from hadir.realtime.appconfig import KEYS, Key, known
 from hadir.realtime.capacity import follow_default
@@ -21,7 +22,18 @@ HISTORY_MAX = 50
 async def all_keys(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
-    return json_response({"config": [_described(node, key) for key in KEYS.values()]})
+    return json_response({"settings": [_described(node, key) for key in KEYS.values()]})
+
+
+async def history(request: Request) -> Response:
+    """A page of a key's changes, newest first: what it became, and what it was (null: the default)."""
+    await reader(node_of(request), request)
+    chosen = known(request.path_params["key"])
+    found, following = await page(request, sql("config_history"), NEWEST_LINE, first=(chosen.name,))
+    changes = [
+        {"at": each["at"], "actor": each["actor"], "value": each["to"], "before": each["from"]} for each in found
+    ]
+    return json_response({"changes": changes, "next": following})
 
 
 async def key(request: Request) -> Response:
@@ -34,8 +46,9 @@ async def one_key(request: Request) -> Response:
     node = node_of(request)
     await reader(node, request)
     chosen = known(request.path_params["key"])
-    changes = await node.postgres.fetch(sql("config_history"), chosen.name, HISTORY_MAX)
-    return json_response(_described(node, chosen) | {"changes": [dict(change) for change in changes]})
+    found = await node.postgres.fetch(sql("config_history"), chosen.name, NEWEST_LINE["line"], HISTORY_MAX)
+    changes = [{name: each[name] for name in ("at", "actor", "from", "to")} for each in found]
+    return json_response(_described(node, chosen) | {"changes": changes})
 
 
 async def set_key(request: Request) -> Response:
@@ -55,10 +68,18 @@ async def set_key(request: Request) -> Response:
 
 
 def _described(node: Node, key: Key) -> dict[str, Any]:
+    updated_at, actor = node.app_config.changed(key.name)
+    least, most = key.bounds
     return {
         "key": key.name,
         "value": node.app_config[key.name],
         "default": key.default,
+        "kind": key.kind,
+        "min": least,
+        "max": most,
+        "doc": key.doc,
+        "updated_at": updated_at,
+        "actor": actor,
         "expected": key.expected,
         "schema": key.schema,
         "public": key.public,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from hadir.db.pool import Postgres
@@ -24,16 +25,29 @@ class Key:
     default: Any
     schema: Mapping[str, Any]
     public: bool
+    doc: str
+
+    @property
+    def kind(self) -> str:
+        """`integer` or `text`."""
+        return "integer" if self.schema["type"] == "integer" else "text"
+
+    @property
+    def bounds(self) -> tuple[int | None, int | None]:
+        """The least and the greatest number; of a text how long it may be."""
+        if self.kind == "integer":
+            return self.schema["minimum"], self.schema["maximum"]
+        return None, self.schema["maxLength"]
 
     @property
     def expected(self) -> str:
         """What a value must be, for people."""
-        if self.schema["type"] == "integer":
+        if self.kind == "integer":
             return f"a whole number from {self.schema['minimum']} to {self.schema['maximum']}"
         return f"a text of at most {self.schema['maxLength']} characters"
 
     def fits(self, value: Any) -> bool:
-        if self.schema["type"] == "integer":
+        if self.kind == "integer":
             return type(value) is int and self.schema["minimum"] <= value <= self.schema["maximum"]
         # Postgres has no place for NUL in a text.
         return isinstance(value, str) and len(value) <= self.schema["maxLength"] and "\0" not in value
@@ -42,8 +56,20 @@ class Key:
 KEYS = {
     key.name: key
     for key in (
-        Key("max_sessions", 1, {"type": "integer", "minimum": 1, "maximum": 100}, public=False),
-        Key("app_notice", "", {"type": "string", "maxLength": 500}, public=True),
+        Key(
+            "max_sessions",
+            1,
+            {"type": "integer", "minimum": 1, "maximum": 100},
+            public=False,
+            doc="Open sessions a mitra may have, where it has no limit of its own. Setting it moves all of those.",
+        ),
+        Key(
+            "app_notice",
+            "",
+            {"type": "string", "maxLength": 500},
+            public=True,
+            doc="Told to every app, at once and whenever it connects.",
+        ),
     )
 }
 
@@ -56,10 +82,15 @@ class AppConfig:
         self._values: dict[str, Any] = {key.name: key.default for key in KEYS.values()}
         self._rereading = asyncio.Lock()
         self._unfit: set[str] = set()
+        self._stored: dict[str, tuple[datetime, str | None]] = {}
         self.on_change: list[Callable[[], None]] = []
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
+
+    def changed(self, name: str) -> tuple[datetime | None, str | None]:
+        """When it was set, and by whom; (None, None): it is the default."""
+        return self._stored.get(name, (None, None))
 
     def public(self) -> dict[str, Any]:
         """What apps are told in `hello` and `config.updated`."""
@@ -68,7 +99,9 @@ class AppConfig:
     async def reread(self) -> None:
         """Raises `PostgresUnavailable`; the cache then stays as it was."""
         async with self._rereading:  # or an answer from before a change could come after it
-            stored = {record["key"]: record["value"] for record in await self._postgres.fetch(sql("config_all"))}
+            records = await self._postgres.fetch(sql("config_all"))
+            stored = {record["key"]: record["value"] for record in records}
+            self._stored = {each["key"]: (each["updated_at"], each["updated_by"]) for each in records}
             values = {key.name: self._fitting(key, stored.get(key.name, key.default)) for key in KEYS.values()}
             told, self._values = self.public(), values
         if self.public() != told:

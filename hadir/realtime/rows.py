@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 
@@ -99,3 +100,9 @@ async def read_by(postgres: Postgres, query: str, *args: Any) -> Reading:
     """The rows that a named query answers."""
     at = time.monotonic()
     return reading_of(await postgres.fetch(sql(query), *args), at)
+
+
+def id_after(mitra_id: str) -> str | None:
+    """The id that follows; None behind the last that there can be."""
+    number = UUID(mitra_id).int + 1
+    return str(UUID(int=number)) if number < 2**128 else None

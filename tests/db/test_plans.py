@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 
 from hadir.db.queries import sql as query
-from hadir.http.mitras import ANY, STATES, by_id, by_name
+from hadir.http.audit import lines
+from hadir.http.mitras import ANY, IN_RANGE, NAMED, STATES, by_change, by_id, by_name
 from hadir.http.sessions import WHOSE
 from hadir.realtime.session import Event
 from tests.db.bazaar import Bazaar
@@ -31,6 +32,12 @@ def store_args() -> list[list[Any]]:
     return [[ONE], [True], [True], [True], [None], ["c"], ["i"], *[[None]] * 4, ["back"], [None], [True]]
 
 
+def days() -> list[list[Any]]:
+    """The last seven: dates, beginnings, ends."""
+    begins = [ago(86_400 * n) for n in range(7, 0, -1)]
+    return [[each.date() for each in begins], begins, [each + timedelta(days=1) for each in begins]]
+
+
 HOT: dict[str, list[Any]] = {
     "presence_by_id": [[ONE, TWO]],
     "presence_lock": [[ONE, TWO], [None, TWO]],
@@ -46,7 +53,7 @@ HOT: dict[str, list[Any]] = {
     "revoked_since": [ago(30)],
     "revoked_by_id": [[ONE, TWO]],
     "session_valid": [ONE, TWO, "mitra"],
-    "sessions_revoke": [ONE],
+    "sessions_revoke": [ONE, "operator"],
     "capacity_resize": [ONE, 500],
     "mitras_by_id": [[ONE, TWO]],
     "mitra_logins": [ONE, 20],
@@ -74,10 +81,19 @@ HOT: dict[str, list[Any]] = {
     "sessions_for": [[ONE, TWO], [CUSTOMER], [ONE]],
     "webhook_claim": [[], []],
     "webhook_done": [1, "paid"],
-    "config_history": ["max_sessions", 20],
     "activity": [3.2e8, 1_000],
     "pairings_standing": [],
     "series_read": [10.0, 360, 2.0],
+    "config_history": ["max_sessions", "9", 20],
+    "audit_of": [ONE, 200],
+    "mitra_timeline": [ONE, ago(0), "z", 51],
+    "pairing_waves_made": [ONE, 1_000],
+    "pairing_offers_listed": [ONE, 100, 1_000],
+    "pairing_offers_closed": [ONE],
+    "report_online": [ONE, LAST, 300, ago(7 * 86_400), ago(0), *days()],
+    "report_hours": [ago(86_400), ago(0)],
+    "report_funnel": [ago(86_400), ago(0)],
+    "report_offers": [ago(21_600), ago(0)],
 }
 SEARCHES = ("b", "bud", "budi 0", "siti ff", "rina abcd", "nobody", "\u00e9")
 
@@ -90,7 +106,20 @@ def searches() -> dict[str, tuple[str, list[Any]]]:
         found[f"by id, {state}"] = by_id(condition), [first, last, 51]
         for search in SEARCHES:
             found[f"{search}, {state}"] = by_name(condition), [search, "", first, 51]
+            found[f"{search} by change, {state}"] = by_change(condition, NAMED), [ago(0), last, 51, search]
+        found[f"by change, {state}"] = by_change(condition, ANY), [ago(0), last, 51]
+        found[f"{ONE} by change, {state}"] = by_change(condition, IN_RANGE.format(4, 5)), [ago(0), last, 51, ONE, ONE]
+        found[f"by name, {state}"] = by_name(condition), ["", "", first, 51]
+        ranged = by_name(f"{condition} AND {IN_RANGE.format(5, 6)}")
+        found[f"{ONE} by name, {state}"] = ranged, ["", "", first, 51, ONE, ONE]
     return found
+
+
+def acts() -> dict[str, tuple[str, list[Any]]]:
+    """The audit log, whole and filtered."""
+    kinds = {"actor": "operator", "subject": ONE, "action": "config"}
+    chosen = [(), ("actor",), ("subject",), ("action",), ("actor", "action"), tuple(kinds)]
+    return {f"audit by {names}": (lines(names), [str(2**60), 51, *map(kinds.__getitem__, names)]) for names in chosen}
 
 
 def pages() -> dict[str, tuple[str, list[Any]]]:
@@ -118,7 +147,7 @@ async def populate(sql: asyncpg.Connection, mitras: int) -> None:
 async def test_no_hot_statement_reads_a_whole_table(sql: asyncpg.Connection) -> None:
     await populate(sql, MITRAS)
     read = {name: await scanned(sql, query(name), *args) for name, args in HOT.items()}
-    for name, (statement, args) in (searches() | pages()).items():
+    for name, (statement, args) in (searches() | pages() | acts()).items():
         read[name] = await scanned(sql, statement, *args)
     assert {name: tables for name, tables in read.items() if tables} == {}
     assert await scanned(sql, "SELECT * FROM mitra_presence WHERE reason = 'x'") == {"mitra_presence"}

@@ -49,7 +49,11 @@ enabled = false  # it has no end: tests/http/test_live.py
 [phases.stateful.inference]
 algorithms = []  # it takes the mitra of a pairing that has none for an id
 [[operations]]
-include-path-regex = "^/api/internal/(mitras|mitras/[^/]+/history|pairings|sessions|payments)$"
+include-path-regex = "^/api/internal/(mitras|mitras/[^/]+/(history|timeline)|pairings|sessions|payments)$"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
+[[operations]]
+# Nor can one say that a period has at most so many days, nor which time zones there are.
+include-path-regex = "^/api/internal/(audit|config/[^/]+/history|reports/[a-z-]+)$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "401", "404", "422"]
 [[operations]]
 include-name = "PUT /api/internal/config/{key}"

@@ -1,0 +1,200 @@
+"""`/api/internal/reports/…`: paid online time, availability against demand, the funnel of offers; as JSON or CSV."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from hadir.db.queries import sql
+from hadir.errors import Refused
+from hadir.http import report_rows
+from hadir.http.auth import reader
+from hadir.http.csv_stream import CsvStream
+from hadir.http.pages import LAST_ID, LIMIT, LIMIT_MAX, cursor, pack
+from hadir.http.report_rows import Day, Row
+from hadir.http.requests import TEXT_MAX, json_response, node_of, whole
+from hadir.realtime import rows as presence_rows
+from hadir.realtime.messages import is_uuid
+from hadir.realtime.node import Node
+
+DAYS_MAX = 92
+DAYS = 7
+"""A report of which nobody said when it begins: the last seven days."""
+FORMATS = ("json", "csv")
+EARLIEST, LATEST = date(2000, 1, 1), date(2199, 12, 31)
+DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+AT_ONCE = 4
+"""Reports that one instance makes at the same time: they are work for Postgres that others wait behind."""
+CHUNKS_MAX = 20
+"""A page that finds little ends after so many statements, however few rows it has: the next one goes on."""
+DONE_WITH = LATEST.isoformat()
+"""As the day of a cursor: nothing more of this mitra."""
+ONLINE_TIME = ("day", "mitra_id", "display_name", "online_s", "intervals")
+HOURS = (
+    "hour", "online_avg", "available_avg", "available_min", "busy_avg",
+    "asked", "accepted", "expired", "cancelled", "accept_p50_s",
+)  # fmt: skip
+FUNNEL = (
+    "day", "pairings", "accepted", "expired", "cancelled", "offers", "delivered", "seen", "declined",
+    "offers_accepted", "offers_taken", "offers_expired", "accept_p50_s", "accept_p95_s", "waves_avg",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Days, first and last included, of a time zone; `days` are those that have begun."""
+
+    first: date
+    last: date
+    tz: str
+    days: Sequence[Day]
+
+    def head(self) -> dict[str, Any]:
+        return {"from": self.first, "to": self.last, "tz": self.tz}
+
+
+class Reports:
+    """The endpoints, and how many reports are being made at the moment."""
+
+    def __init__(self) -> None:
+        self._making = 0
+
+    async def online_time(self, request: Request) -> Response:
+        """What mitras are paid for: how long each was online, a row a mitra and day."""
+        node = node_of(request)
+        await reader(node, request)
+        whose = _mitra(request)
+        with self._place() as keep:
+            period, as_csv = await _period(request), _as_csv(request)
+            first, last = whose or presence_rows.FIRST_ID, whose or LAST_ID
+            if not as_csv:
+                return json_response(period.head() | await _page(request, period, first, last))
+            chunks = report_rows.online_time(node.postgres, period.days, first, last, ONLINE_TIME)
+            return keep(CsvStream(_name("online-time", period), ONLINE_TIME, (each.rows async for each in chunks)))
+
+    async def hours(self, request: Request) -> Response:
+        """Availability against demand, a row an hour."""
+        return await self._answer(request, "hours", HOURS, report_rows.hours)
+
+    async def funnel(self, request: Request) -> Response:
+        """From asking to winning, a row a day."""
+        return await self._answer(request, "funnel", FUNNEL, report_rows.funnel)
+
+    async def _answer(
+        self,
+        request: Request,
+        name: str,
+        columns: Sequence[str],
+        rows_of: Callable[[Any, Sequence[Day]], AsyncIterator[Sequence[Row]]],
+    ) -> Response:
+        node = node_of(request)
+        await reader(node, request)
+        with self._place() as keep:
+            period, as_csv = await _period(request), _as_csv(request)
+            pieces = rows_of(node.postgres, period.days)
+            if as_csv:
+                return keep(CsvStream(_name(name, period), columns, pieces))
+            rows = [{column: row[column] for column in columns} async for piece in pieces for row in piece]
+            return json_response(period.head() | {"rows": rows})
+
+    @contextmanager
+    def _place(self) -> Iterator[Callable[[CsvStream], CsvStream]]:
+        """One of a few places, until the report is made; `keep` keeps it until a stream ends.
+
+        Raises `Refused` (503).
+        """
+        if self._making >= AT_ONCE:
+            raise Refused(503, "overloaded", "Too many reports are being made; ask again.", retry_after=5)
+        self._making += 1
+        streams: list[CsvStream] = []
+
+        def keep(stream: CsvStream) -> CsvStream:
+            streams.append(stream)
+            stream.when_over(self._leave)
+            return stream
+
+        try:
+            yield keep
+        finally:
+            if not streams:
+                self._leave()
+
+    def _leave(self) -> None:
+        self._making -= 1
+
+
+async def _page(request: Request, period: Period, first: str, last: str) -> dict[str, Any]:
+    """Rows behind the cursor, by mitra and day; where few mitras have any, perhaps fewer than asked for."""
+    limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
+    before = cursor(request, ("mitra_id", "day"))
+    after = ("", "") if before is None else (str(before["mitra_id"]), str(before["day"]))
+    rows: list[Row] = []
+    looked, node = 0, node_of(request)
+    begin = max(first, after[0])
+    async with aclosing(report_rows.online_time(node.postgres, period.days, begin, last, ONLINE_TIME)) as chunks:
+        async for chunk in chunks:
+            rows += [row for row in chunk.rows if (row["mitra_id"], row["day"].isoformat()) > after]
+            looked += 1
+            if len(rows) > limit:
+                following = {name: str(rows[limit - 1][name]) for name in ("mitra_id", "day")}
+                return {"rows": rows[:limit], "next": pack(following)}
+            if looked >= CHUNKS_MAX and chunk.last is not None:
+                return {"rows": rows, "next": pack({"mitra_id": chunk.last, "day": DONE_WITH})}
+    return {"rows": rows, "next": None}
+
+
+async def _period(request: Request) -> Period:
+    """What `from`, `to` and `tz` ask for. Raises `Refused` (422)."""
+    node: Node = node_of(request)
+    tz = request.query_params.get("tz", "UTC")
+    today = None
+    if 0 < len(tz) <= TEXT_MAX and "\0" not in tz:
+        today = await node.postgres.fetchval(sql("report_today"), tz)
+    if today is None:
+        raise Refused(422, "bad_field", "tz must be the IANA name of a time zone, as Asia/Jakarta.", field="tz")
+    last = _date(request, "to") or today
+    first = _date(request, "from") or max(EARLIEST, last - timedelta(days=DAYS - 1))
+    if not first <= last < first + timedelta(days=DAYS_MAX):
+        why = f"from must not be after to, and with both of them a report has at most {DAYS_MAX} days."
+        raise Refused(422, "bad_field", why, field="from")
+    records = await node.postgres.fetch(sql("report_days"), first, last, tz)
+    return Period(first, last, tz, [Day(*record.values()) for record in records])
+
+
+def _date(request: Request, name: str) -> date | None:
+    asked = request.query_params.get(name)
+    if asked is None:
+        return None
+    try:
+        found = date.fromisoformat(asked) if DAY.fullmatch(asked) else None
+    except ValueError:
+        found = None
+    if found is None or not EARLIEST <= found <= LATEST:
+        why = f"{name} must be a date as 2026-05-31, from {EARLIEST} to {LATEST}."
+        raise Refused(422, "bad_field", why, field=name)
+    return found
+
+
+def _mitra(request: Request) -> str | None:
+    asked = request.query_params.get("mitra_id")
+    if asked is not None and not is_uuid(asked.lower()):
+        raise Refused(422, "bad_field", "mitra_id must be a UUID.", field="mitra_id")
+    return asked and asked.lower()
+
+
+def _as_csv(request: Request) -> bool:
+    asked = request.query_params.get("format", "json")
+    if asked not in FORMATS:
+        raise Refused(422, "bad_field", f"format must be one of {', '.join(FORMATS)}.", field="format")
+    return asked == "csv"
+
+
+def _name(report: str, period: Period) -> str:
+    return f"{report}_{period.first}_{period.last}.csv"
