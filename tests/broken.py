@@ -41,6 +41,7 @@ MARKET_FAULTS = "tests/faults/test_pairing_faults.py"
 CLOCKS, COMPANY, SET_BACK = "tests/faults/test_clocks.py", "tests/faults/test_company.py", "tests/db/test_set_back.py"
 COUNTED = "tests/db/test_counts.py::test_a_socket_that_a_living_instance_holds_is_there_whoever_copied_its_beats"
 ALERT_RULES = "deploy/prometheus/hadir.rules.yml"
+AUDIT, REPORTS, QUERIES = "tests/http/test_audit.py", "tests/http/test_reports.py", "hadir/db/queries"
 PRESENCE_RACES, CANCELLED = "tests/faults/test_races.py", "tests/faults/test_cancellation.py"
 
 PAIRS = [
@@ -704,6 +705,56 @@ PAIRS = [
          "tests/test_alerts.py::test_every_alert_has_a_runbook_and_leads_to_it_and_every_runbook_an_alert"),
     Pair("alerts: they fire", ALERT_RULES, "max(hadir_expiry_hold_active) == 1", "max(hadir_expiry_hold_active) > 1",
          "tests/test_alerts.py::test_each_alert_fires_and_stays_quiet_as_its_tests_say"),
+    Pair("record: a mitra's act has its line", f"{RT}/transitions.py", "        if done:\n", "        if False:\n",
+         f"{AUDIT}::test_an_act_has_one_line_and_repeated_has_no_other[deactivate]"),
+    Pair("record: in the transaction that acts", f"{RT}/payments.py",
+         'await connection.execute(sql("audit_write")', 'await self._postgres.execute(sql("audit_write")',
+         f"{AUDIT}::test_an_act_that_ends_before_its_commit_leaves_no_line[paid]"),
+    Pair("record: an act that was refused has none", f"{QUERIES}/session_change.sql",
+         "WHERE outcome = 'done' AND $8::text IS NOT NULL", "WHERE $8::text IS NOT NULL",
+         f"{AUDIT}::test_what_is_refused_leaves_no_line[end_session]"),
+    Pair("record: nor one that changed nothing", f"{QUERIES}/pairing_reroute.sql",
+         "WHERE outcome = 'created' AND $6::text IS NOT NULL", "WHERE $6::text IS NOT NULL",
+         f"{AUDIT}::test_an_act_has_one_line_and_repeated_has_no_other[reroute]"),
+    Pair("record: a login is revoked once", f"{QUERIES}/sessions_revoke.sql", " AND found.good", "",
+         f"{AUDIT}::test_an_act_has_one_line_and_repeated_has_no_other[revoke]"),
+    Pair("record: a burial asks for the last beats", f"{RT}/presence.py", "    if event.beat_age_s is not None:  #",
+         "    if False:  #",
+         f"{SWEEPS}::test_a_killed_instances_mitras_were_there_until_their_last_beat[there]"),
+    Pair("record: and does without them", f"{RT}/liveness.py", "        except ValkeyUnavailable:\n",
+         "        except ZeroDivisionError:\n",
+         f"{SWEEPS}::test_a_killed_instances_mitras_were_there_until_their_last_beat[gone]"),
+    Pair("record: online hours to the second", f"{RT}/liveness.py", "ages = await self._mirror.beat_ages(mitra_ids)",
+         "ages = {}", "tests/faults/test_online_hours.py::test_the_report_is_what_mitras_know_themselves"),
+    Pair("record: a suspicion that ended offline", f"{QUERIES}/report_online.sql",
+         "WHEN state = 'online' OR next_state = 'online' THEN", "WHEN true THEN", f"{REPORTS}::test_what_counts"),
+    Pair("record: how it ended is looked for behind the last day", f"{QUERIES}/report_online.sql",
+         "WHERE mitra_id = c.id AND at >= $5 ORDER BY", "WHERE false AND at >= $5 ORDER BY",
+         f"{REPORTS}::test_a_suspicion_over_midnight_is_judged_by_how_it_ended_after"),
+    Pair("record: midnights are the zone's", f"{QUERIES}/report_days.sql",
+         "(day + interval '1 day') AT TIME ZONE $3::text", "starts + interval '24 hours'",
+         f"{REPORTS}::test_days_of_23_and_of_25_hours"),
+    Pair("record: cut at midnight", f"{QUERIES}/report_online.sql", "least(i.ended, d.ends)", "i.ended",
+         f"{REPORTS}::test_an_interval_is_cut_at_the_midnights_of_the_zone"),
+    Pair("record: pages go on behind the cursor", "hadir/http/reports.py",
+         '(row["mitra_id"], row["day"].isoformat()) > after', "True",
+         f"{REPORTS}::test_pages_and_the_whole_file_say_the_same"),
+    Pair("record: no formula", "hadir/http/csv_stream.py", "value.startswith(FORMULA)", "False",
+         f"{REPORTS}::test_pages_and_the_whole_file_say_the_same"),
+    Pair("record: places are given back", "hadir/http/csv_stream.py", "            self._over()", "            pass",
+         f"{REPORTS}::test_who_asks_for_too_many_at_once_is_told_so_and_places_are_given_back"),
+    Pair("record: a timeline's pages have no gap", f"{QUERIES}/mitra_timeline.sql",
+         """    WHERE (at, tie COLLATE "C") < ($2, $3::text)
+    ORDER BY at DESC, tie COLLATE "C" DESC LIMIT $4
+), acts""", """    WHERE at < $2 OR $3::text > 'z'
+    ORDER BY at DESC, tie COLLATE "C" DESC LIMIT $4
+), acts""",
+         "tests/http/test_timelines.py::test_pages_of_a_timeline_follow_each_other_without_gap_or_repetition"),
+    Pair("record: a wave's offers are bounded", f"{QUERIES}/pairing_offers_listed.sql",
+         "WHERE o.place <= $2", "WHERE $2 > 0",
+         "tests/http/test_timelines.py::test_of_a_large_wave_the_first_offers_are_listed_and_all_are_counted"),
+    Pair("record: sorted by change", f"{QUERIES}/mitras_changed.sql", "ORDER BY p.changed_at DESC, p.mitra_id DESC",
+         "ORDER BY p.mitra_id DESC", f"{LOOKUP}::test_mitras_are_sorted_by_name_or_by_their_last_change"),
 ]  # fmt: skip
 
 
