@@ -30,6 +30,7 @@ HEAVY = (
     "tests/dev/test_market.py",
     "tests/faults/test_history.py",
     "tests/faults/test_one_winner.py",
+    "tests/faults/test_online_hours.py",
     "tests/faults/test_under_load.py",
     "tests/foreign/test_foreign.py",
     "tests/http/test_contract.py",
