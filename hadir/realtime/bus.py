@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from hadir import metrics
 from hadir.errors import ValkeyUnavailable
+from hadir.realtime.cancelling import heed_cancellation
 from hadir.realtime.keys import Keys
 from hadir.realtime.valkey import LOST, Valkey, connect
 
@@ -111,6 +112,7 @@ class Bus:
                         await client.connection_pool.disconnect(inuse_connections=True)
                 except (*LOST, TimeoutError, RedisError):
                     log.info("bus.disconnect_failed")
+            heed_cancellation()
             await asyncio.sleep(CANARY_S / 2)
 
     async def _fail_on_demand(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.errors import Refused
+from hadir.realtime.bus import Bus
+from hadir.realtime.keys import Keys
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
 from hadir.realtime.presence import Claim, Outcome, TakeOffline
 from hadir.realtime.transitions import Request, Result
+from hadir.realtime.valkey import Valkey
 from hadir.realtime.verify import opened
 from tests.faults.test_interleavings import CALM, cut_off_from_postgres, node_of
 from tests.support import eventually
@@ -269,3 +273,61 @@ async def test_a_call_that_is_cancelled_did_it_once_or_not_at_all_and_who_is_con
         assert node.postgres.available
         open_sessions = (await system.row(mitra))["open_sessions"]
         assert open_sessions == (len(deals) if step in ("accept", "send") else 0)
+
+
+async def test_a_stop_that_meets_a_lost_subscription_is_heeded(valkey: EmbeddedValkey) -> None:
+    """The group of both has just failed and waits for its other task: what is cancelled then must end all the same."""
+    async with Valkey(valkey.url) as link:
+        bus = Bus(valkey.url, link, Keys(), "i1")
+        subscribed, ending, goes_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        bus.on_gap.append(subscribed.set)
+
+        async def ends_late() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await goes_on.wait()
+
+        bus._fail_on_demand = ends_late  # type: ignore[method-assign]
+        listening = asyncio.create_task(bus._listener())
+        async with asyncio.timeout(10):
+            await subscribed.wait()
+            await valkey.stop()
+            await ending.wait()
+        listening.cancel()
+        await asyncio.sleep(0)  # it is woken, and has lost the cancellation
+        goes_on.set()
+        await asyncio.wait([listening], timeout=5)
+        assert listening.cancelled()
+
+
+async def test_a_stop_that_meets_a_crash_is_heeded(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, LONG) as system:
+        node = node_of(await system.instance())
+        ending, goes_on, begun = asyncio.Event(), asyncio.Event(), []
+
+        async def ends_late() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ending.set()
+                await goes_on.wait()
+
+        async def crashes() -> None:
+            raise ZeroDivisionError
+
+        async def run() -> None:
+            begun.append(1)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(ends_late())
+                tasks.create_task(crashes())
+
+        running = asyncio.create_task(node._keep_running(run))
+        await asyncio.wait_for(ending.wait(), 5)
+        running.cancel()
+        await asyncio.sleep(0)
+        goes_on.set()
+        await asyncio.wait([running], timeout=5)
+        assert running.cancelled()
+        assert begun == [1]
