@@ -55,13 +55,13 @@ class Attendance:
                     mitra.silent_since = now - event.beat_age_s
 
     def switched(self, mitra_id: str, online: bool, now: float) -> None:
-        """A mitra's toggle: the server has acknowledged it."""
+        """A mitra's toggle: the server has acknowledged it. Who is lost may use it, too: it was there until then."""
         mitra = self._mitras[mitra_id]
         mitra.wants = online
         if online and mitra.open:
             self._came(mitra, now)
         elif not online and mitra.began is not None:
-            self._left(mitra, now)
+            self._left(mitra, now if self._is_patient(mitra, now) else mitra.silent_since)
 
     def intervals(self, mitra_id: str, now: float) -> list[Interval]:
         """When it was there; of one who is lost until its last beat that was answered."""
@@ -86,13 +86,18 @@ class Attendance:
     def _came(self, mitra: _Presence, now: float) -> None:
         if mitra.silent_since is not None and mitra.began is not None:
             self.absences_s.append(now - mitra.silent_since)
-            if now - mitra.silent_since >= self._patience_s:
+            if not self._is_patient(mitra, now):
                 self._left(mitra, mitra.silent_since)
         mitra.silent_since = None
         if mitra.began is None:
             mitra.began = now
 
-    def _left(self, mitra: _Presence, at: float) -> None:
+    def _is_patient(self, mitra: _Presence, now: float) -> bool:
+        """Whether nobody holds it for gone yet."""
+        return mitra.silent_since is None or now - mitra.silent_since < self._patience_s
+
+    def _left(self, mitra: _Presence, at: float | None) -> None:
         assert mitra.began is not None
+        assert at is not None
         mitra.over.append((mitra.began, at))
         mitra.began = mitra.silent_since = None

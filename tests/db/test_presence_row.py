@@ -239,6 +239,29 @@ async def test_a_history_is_in_the_order_in_which_it_happened(world: World) -> N
     ]
 
 
+async def test_no_line_is_before_the_one_before_it(world: World) -> None:
+    """Who is taken back was last heard of when it was lost; and a clock is set back by an hour in between."""
+    mitra = await world.mitra()
+    beat = now() - HOUR
+    await world.vouched(mitra, "connected", "is_online = true, online_since = $2, last_heartbeat_at = $2", beat)
+    for _ in range(2):
+        await world.vouched(mitra, "lost", "suspect_since = now()")
+        await world.vouched(mitra, "back", "suspect_since = NULL")
+    await world.vouched(mitra, "lost", "suspect_since = now()")
+    await world.vouched(mitra, "lost", "is_online = false")
+    said = ["online", *["suspect", "online"] * 2, "suspect", "offline"]
+    assert [line["state"] for line in await world.log(mitra)] == said
+    assert all(line["at"] - beat < timedelta(milliseconds=1) for line in await world.log(mitra))
+    await world.sql.execute(
+        "UPDATE presence_log SET at = at + interval '2 h', recorded_at = recorded_at + interval '2 h'"
+    )
+    for state in ("true", "false", "true", "false"):
+        await world.write(mitra, f"is_online = {state}")
+    lines = await world.log(mitra)
+    assert [line["state"] for line in lines] == [*said, *["online", "offline"] * 2]
+    assert lines[-1]["at"] - lines[len(said) - 1]["at"] < timedelta(milliseconds=1)
+
+
 async def test_beats_are_hot_and_change_no_version(sql: asyncpg.Connection) -> None:
     await sql.execute("INSERT INTO mitras (id) SELECT gen_random_uuid() FROM generate_series(1, 500)")
     await sql.execute("UPDATE mitra_presence SET is_online = true")

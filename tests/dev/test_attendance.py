@@ -58,6 +58,16 @@ def test_the_toggle_ends_and_begins_intervals() -> None:
     assert attendance.intervals("a", 200.0) == [(100.0, 110.0), (120.0, 200.0)]
 
 
+def test_who_is_lost_and_switches_itself_off_was_there_until_then_if_nobody_held_it_for_gone() -> None:
+    attendance = Attendance(5.0)
+    for mitra, off in (("soon", 113.0), ("late", 130.0)):
+        attendance.hear(mitra, Opened("1", 0.1), 100.0)
+        attendance.hear(mitra, ended("1"), 110.0)
+        attendance.switched(mitra, False, off)
+    assert attendance.intervals("soon", 200.0) == [(100.0, 113.0)]
+    assert attendance.intervals("late", 200.0) == [(100.0, 109.5)]
+
+
 def test_days_are_those_of_the_zone() -> None:
     attendance = Attendance(5.0)
     midnight = datetime(2026, 5, 2, tzinfo=JAKARTA).timestamp()

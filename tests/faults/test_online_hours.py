@@ -65,6 +65,70 @@ async def test_the_report_is_what_mitras_know_themselves(
         assert differences(await reported(system, fleet, time.time() + moved_s, "Asia/Jakarta"), then) == []
 
 
+async def test_who_never_comes_back_behind_a_burial_is_paid_until_its_last_beat(
+    own_postgres: EmbeddedPostgres, valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """Its instance was frozen for so long that it was buried, and takes its mitras back when it thaws."""
+    slow = SETTINGS | {"MITRA_HEARTBEAT_STALE_SECONDS": "40"}
+    async with (
+        System(own_postgres.url, valkey.url, slow) as system,
+        Fleet(system, own_postgres, valkey, 2, tmp_path) as fleet,
+    ):
+        attendance = Attendance(PATIENCE_S)
+        config, urls = system.config(), [served.url for served in fleet.served]
+        people = Simulation(config, urls, 8, 0, churn=0.0, random=Random(11), attendance=attendance)
+        async with people:
+            await eventually(lambda: all(mitra.app.connected for mitra in people.mitras), 20)
+            held = await held_by(system, "i2", people.mitras)
+            (off,) = [mitra for mitra in people.mitras if mitra not in held][:1]
+            assert len(held) > 1, "the seed of this test gives it some"
+            beats = {mitra: mitra.app.counters.pongs for mitra in held}
+            await eventually(lambda: all(mitra.app.counters.pongs > beats[mitra] + 2 for mitra in held), 10)
+            for mitra in held:
+                mitra.app.freeze()
+            with fleet.members[1].frozen():
+                for mitra in held:
+                    await eventually(lambda mitra=mitra: buried(system, mitra), 40)  # type: ignore[misc]
+            await eventually(lambda: all_back(system, held), 20)
+            for mitra in held:
+                mitra.app.drop()
+            await switch_off_while_lost(system, fleet, off, attendance)
+            await eventually(lambda: nobody_of(system, [*held, off]), 40)
+            now = time.time()
+            assert (
+                differences(await reported(system, fleet, now, "UTC"), known(attendance, people, UTC_ZONE, now)) == []
+            )
+            for mitra in held:
+                order = "SELECT array_agg(state ORDER BY at, recorded_at) FROM presence_log WHERE mitra_id = $1"
+                states = await system.sql.fetchval(order, mitra.person_id)
+                assert states == ["online", "suspect", "online", "suspect", "offline"], "as they were written"
+
+
+async def switch_off_while_lost(system: System, fleet: Fleet, mitra: SimulatedMitra, attendance: Attendance) -> None:
+    """Its connection is gone, and it says over HTTP that it goes before anybody holds it for gone."""
+    mitra.app.drop()
+    mitra.app.freeze()
+    await eventually(lambda: is_suspect(system, mitra))
+    headers = {"Authorization": f"Bearer {await mitra._token()}"}
+    answer = await system.http.post(f"{fleet.served[0].url}/api/mitra/status/offline", headers=headers)
+    assert answer.status_code == 200, answer.text
+    attendance.switched(mitra.person_id, False, time.time())
+
+
+async def is_suspect(system: System, mitra: SimulatedMitra) -> bool:
+    asked = "SELECT suspect_since IS NOT NULL FROM mitra_presence WHERE mitra_id = $1"
+    return bool(await system.sql.fetchval(asked, mitra.person_id))
+
+
+async def all_back(system: System, mitras: Iterable[SimulatedMitra]) -> bool:
+    """Whether all of these were taken back."""
+    asked = (
+        "SELECT bool_and(is_online AND suspect_since IS NULL AND reason = 'back') "
+        "FROM mitra_presence WHERE mitra_id = ANY ($1::uuid[])"
+    )
+    return bool(await system.sql.fetchval(asked, [mitra.person_id for mitra in mitras]))
+
+
 async def live_through_everything(system: System, fleet: Fleet, people: Simulation, attendance: Attendance) -> None:
     """Goodbyes, losses, silence, a toggle; then an instance is killed, and both are replaced."""
     ways = iter(people.mitras[:10])

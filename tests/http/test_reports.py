@@ -112,6 +112,13 @@ async def test_days_of_23_and_of_25_hours(
             [("10:00", "online", "connected"), ("11:00", "suspect", "lost"), ("13:00", "offline", "operator")],
             1.0, 1, id="what an operator decides later is no sign of life"),
         pytest.param(
+            [("10:00", "online", "connected"), ("11:00", "suspect", "lost"), ("11:15", "offline", "http")],
+            1.25, 1, id="who switches itself off was there until then"),
+        pytest.param(
+            [("10:00", "online", "connected"), ("11:00", "offline", "goodbye"), ("12:00", "suspect", "external"),
+             ("12:30", "online", "back"), ("13:00", "offline", "goodbye")], 2.0, 2,
+            id="an interval may begin in doubt"),
+        pytest.param(
             [("10:00", "online", "connected"), ("11:00", "offline", "operator"), ("11:30", "offline", "deactivated"),
              ("12:00", "offline", "operator"), ("13:00", "online", "connected"), ("13:30", "offline", "status")],
             1.5, 2, id="two intervals, and lines that change nothing"),
@@ -155,6 +162,12 @@ async def test_what_goes_on_counts_until_now_and_a_suspicion_until_its_time(
         ago = {hours: (now - timedelta(hours=hours)).replace(tzinfo=None).isoformat() for hours in (30, 29)}
         here = await view.log([(ago[30], "online", "connected")])
         lost = await view.log([(ago[30], "online", "connected"), (ago[29], "suspect", "instance_died")])
+        gone = await view.log([(ago[30], "online", "connected")])  # nothing says how it ended, but it is not there
+        await system.sql.execute("ALTER TABLE mitra_presence DISABLE TRIGGER USER")
+        await system.sql.execute("UPDATE mitra_presence SET is_online = true WHERE mitra_id = $1", here.id)
+        heard = "UPDATE mitra_presence SET last_heartbeat_at = $2 WHERE mitra_id = $1"
+        await system.sql.execute(heard, gone.id, now - timedelta(hours=28))
+        await system.sql.execute("ALTER TABLE mitra_presence ENABLE TRIGGER USER")
         days = (now - timedelta(days=2)).date().isoformat(), (now + timedelta(days=1)).date().isoformat()
 
         async def total(mitra: Account) -> float:
@@ -163,6 +176,7 @@ async def test_what_goes_on_counts_until_now_and_a_suspicion_until_its_time(
 
         assert await total(here) == pytest.approx(30 * HOUR, abs=30)
         assert await total(lost) == pytest.approx(HOUR, abs=0.01)
+        assert await total(gone) == pytest.approx(2 * HOUR, abs=0.01)
 
 
 async def test_pages_and_the_whole_file_say_the_same(
