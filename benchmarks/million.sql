@@ -17,7 +17,9 @@ INSERT INTO mitras (id, display_name)
 INSERT INTO mitra_presence (mitra_id, is_online, is_active, suspect_since, instance_id, open_sessions, changed_at, last_heartbeat_at)
     SELECT id, byte < 10, byte < 250, CASE WHEN byte < 1 THEN now() - random() * interval '60 s' END,
            CASE WHEN byte < 10 THEN 'host-' || byte END, (byte IN (0, 2, 3))::int,
-           now() - random() * interval '30 days', now()
+           -- Who is out of service has not changed for long: not among those that were last changed.
+           now() - CASE WHEN byte < 250 THEN random() * interval '25 days' ELSE interval '25 days' + random() * interval '5 days' END,
+           now()
     FROM (SELECT id, get_byte(uuid_send(id), 1) AS byte FROM mitras) AS m;
 INSERT INTO auth_sessions (id, subject_id, role, expires_at, revoked_at)
     SELECT gen_random_uuid(), mitra_id, 'mitra', now() + interval '1 day',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from importlib import resources
 
@@ -13,6 +14,8 @@ from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
 LOCK = 7_230_015_448_410
 """Advisory lock of the transaction that migrates: a session lock would not survive a transaction pooler."""
 MIGRATION_S = 600.0
+LOCK_S, RETRY_S, LOCK_TRIES = 2.0, 1.0, 20
+"""Whoever waits for the lock of a table keeps everybody waiting who comes behind: it gives up soon, and tries again."""
 UNFIT = (
     asyncpg.RaiseError,
     asyncpg.SyntaxOrAccessError,
@@ -32,13 +35,25 @@ async def migrate(url: str, *, pooler: str = "none") -> list[str]:
     """Applies what is pending and answers the names. Raises `SchemaUnfit`, `PostgresUnavailable`."""
     connection = await connect(url, pooler=pooler)
     try:
-        return [name for name in known() if await _ensure(connection, name)]
+        return [name for name in known() if await _insist(connection, name)]
+    except asyncpg.LockNotAvailableError as error:
+        raise PostgresUnavailable("A table was in use for too long to be migrated; run it again.") from error
     except UNFIT as error:
         raise SchemaUnfit(f"The schema cannot be migrated: {error}") from error
     except LOST as error:
         raise PostgresUnavailable(f"Postgres was lost while migrating: {error}") from error
     finally:
         await close(connection)
+
+
+async def _insist(connection: asyncpg.Connection, name: str) -> bool:
+    """Whether it had to be applied. Between tries others have their turn."""
+    for _ in range(LOCK_TRIES - 1):
+        try:
+            return await _ensure(connection, name)
+        except asyncpg.LockNotAvailableError:
+            await asyncio.sleep(RETRY_S)
+    return await _ensure(connection, name)
 
 
 async def _ensure(connection: asyncpg.Connection, name: str) -> bool:
@@ -61,6 +76,7 @@ async def _is_applied(connection: asyncpg.Connection, name: str) -> bool:
 
 async def _apply(connection: asyncpg.Connection, name: str) -> None:
     text = (resources.files("hadir.db") / "migrations" / f"{name}.sql").read_text()
+    await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_S}s'")
     await connection.execute(text, timeout=MIGRATION_S)
     await connection.execute("INSERT INTO hadir_migrations (name) VALUES ($1)", name)
 

@@ -38,7 +38,8 @@ from hadir.http.openapi_table import (
     query,
 )
 from hadir.http.pages import LIMIT, LIMIT_MAX
-from hadir.http.reports import DAYS, DAYS_MAX, FORMATS, FUNNEL, HOURS, ONLINE_TIME
+from hadir.http.periods import DAYS, DAYS_MAX
+from hadir.http.reports import FORMATS, FUNNEL, HOURS, ONLINE_TIME
 from hadir.realtime.appconfig import KEYS
 
 KEY = in_path("key", one_of(*KEYS))
@@ -85,7 +86,7 @@ OF_ROWS: dict[str, Schema] = {
     "day": DAY,
     "hour": TIME,
     "mitra_id": UUID,
-    "display_name": TEXT,
+    "display_name": nullable(TEXT) | {"description": "Null: a mitra that was deleted."},
     "online_s": NUMBER,
     "available_min": nullable(COUNT),
     **dict.fromkeys(("online_avg", "available_avg", "busy_avg", "waves_avg"), SECONDS),
@@ -164,6 +165,6 @@ RECORD = (
         parameters=(KEY, *PAGE),
     ),
     report("online-time", "How long mitras were online, a row a mitra and day", ONLINE_TIME, paged=True),
-    report("hours", "Availability against demand, a row an hour", HOURS),
-    report("funnel", "From asking to winning, a row a day", FUNNEL),
+    report("hours", "Availability against demand, a row an hour; reroutes are no demand", HOURS),
+    report("funnel", "From asking to winning, a row a day; without reroutes", FUNNEL),
 )

@@ -17,7 +17,10 @@ MITRA_DAYS = 2_000
 MITRAS_LEAST, MITRAS_MOST = 20, 1_000
 PARTS_OF_DAY = 4
 """Offers are counted a part of a day at a time: there are many more of them than pairings."""
-SUMMED = ("offers", "delivered", "seen", "declined", "offers_accepted", "offers_taken", "offers_expired")
+SUMMED = (
+    "offers", "delivered", "seen", "declined", "offers_accepted", "offers_taken", "offers_expired",
+    "offers_cancelled", "offers_withdrawn", "offers_open",
+)  # fmt: skip
 Row = dict[str, Any]
 
 

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from hadir.db.queries import sql
 from hadir.errors import Refused
 from hadir.http import report_rows
 from hadir.http.auth import reader
 from hadir.http.csv_stream import CsvStream
 from hadir.http.pages import LAST_ID, LIMIT, LIMIT_MAX, cursor, pack
+from hadir.http.periods import LATEST, Period, period_of
 from hadir.http.report_rows import Day, Row
-from hadir.http.requests import TEXT_MAX, json_response, node_of, whole
+from hadir.http.requests import json_response, node_of, whole
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.messages import is_uuid
-from hadir.realtime.node import Node
 
-DAYS_MAX = 92
-DAYS = 7
-"""A report of which nobody said when it begins: the last seven days."""
 FORMATS = ("json", "csv")
-EARLIEST, LATEST = date(2000, 1, 1), date(2199, 12, 31)
-DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+MAKE_S = 60.0
+"""How long a report that is not sent as it is made may take."""
 AT_ONCE = 4
 """Reports that one instance makes at the same time: they are work for Postgres that others wait behind."""
 CHUNKS_MAX = 20
 """A page that finds little ends after so many statements, however few rows it has: the next one goes on."""
 DONE_WITH = LATEST.isoformat()
 """As the day of a cursor: nothing more of this mitra."""
+T = TypeVar("T")
 ONLINE_TIME = ("day", "mitra_id", "display_name", "online_s", "intervals")
 HOURS = (
     "hour", "online_avg", "available_avg", "available_min", "busy_avg",
@@ -43,21 +38,9 @@ HOURS = (
 )  # fmt: skip
 FUNNEL = (
     "day", "pairings", "accepted", "expired", "cancelled", "offers", "delivered", "seen", "declined",
-    "offers_accepted", "offers_taken", "offers_expired", "accept_p50_s", "accept_p95_s", "waves_avg",
+    "offers_accepted", "offers_taken", "offers_expired", "offers_cancelled", "offers_withdrawn", "offers_open",
+    "accept_p50_s", "accept_p95_s", "waves_avg",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Days, first and last included, of a time zone; `days` are those that have begun."""
-
-    first: date
-    last: date
-    tz: str
-    days: Sequence[Day]
-
-    def head(self) -> dict[str, Any]:
-        return {"from": self.first, "to": self.last, "tz": self.tz}
 
 
 class Reports:
@@ -72,12 +55,13 @@ class Reports:
         await reader(node, request)
         whose = _mitra(request)
         with self._place() as keep:
-            period, as_csv = await _period(request), _as_csv(request)
+            period, as_csv = await period_of(request), _as_csv(request)
             first, last = whose or presence_rows.FIRST_ID, whose or LAST_ID
             if not as_csv:
-                return json_response(period.head() | await _page(request, period, first, last))
+                page = await _in_time(request, _page(request, period, first, last))
+                return json_response(period.head() | page)
             chunks = report_rows.online_time(node.postgres, period.days, first, last, ONLINE_TIME)
-            return keep(CsvStream(_name("online-time", period), ONLINE_TIME, (each.rows async for each in chunks)))
+            return keep(_stream(request, "online-time", period, ONLINE_TIME, (each.rows async for each in chunks)))
 
     async def hours(self, request: Request) -> Response:
         """Availability against demand, a row an hour."""
@@ -97,12 +81,11 @@ class Reports:
         node = node_of(request)
         await reader(node, request)
         with self._place() as keep:
-            period, as_csv = await _period(request), _as_csv(request)
+            period, as_csv = await period_of(request), _as_csv(request)
             pieces = rows_of(node.postgres, period.days)
             if as_csv:
-                return keep(CsvStream(_name(name, period), columns, pieces))
-            rows = [{column: row[column] for column in columns} async for piece in pieces for row in piece]
-            return json_response(period.head() | {"rows": rows})
+                return keep(_stream(request, name, period, columns, pieces))
+            return json_response(period.head() | {"rows": await _in_time(request, _rows(pieces, columns))})
 
     @contextmanager
     def _place(self) -> Iterator[Callable[[CsvStream], CsvStream]]:
@@ -130,6 +113,32 @@ class Reports:
         self._making -= 1
 
 
+async def _in_time(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What the work comes to. Raises `Refused` (503) when it takes too long, `ClientDisconnect` when nobody waits."""
+    making, leaving = asyncio.create_task(work), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait((making, leaving), timeout=MAKE_S, return_when=asyncio.FIRST_COMPLETED)
+        if making.done():
+            return making.result()
+        if leaving.done():
+            raise ClientDisconnect
+        why = "This report takes too long; ask for fewer days, or for CSV."
+        raise Refused(503, "overloaded", why, retry_after=5)
+    finally:
+        making.cancel()
+        leaving.cancel()
+        await asyncio.wait((making, leaving))
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _rows(pieces: AsyncIterator[Sequence[Row]], columns: Sequence[str]) -> list[Row]:
+    return [{column: row[column] for column in columns} async for piece in pieces for row in piece]
+
+
 async def _page(request: Request, period: Period, first: str, last: str) -> dict[str, Any]:
     """Rows behind the cursor, by mitra and day; where few mitras have any, perhaps fewer than asked for."""
     limit = whole(request, "limit", LIMIT, 1, LIMIT_MAX)
@@ -150,38 +159,6 @@ async def _page(request: Request, period: Period, first: str, last: str) -> dict
     return {"rows": rows, "next": None}
 
 
-async def _period(request: Request) -> Period:
-    """What `from`, `to` and `tz` ask for. Raises `Refused` (422)."""
-    node: Node = node_of(request)
-    tz = request.query_params.get("tz", "UTC")
-    today = None
-    if 0 < len(tz) <= TEXT_MAX and "\0" not in tz:
-        today = await node.postgres.fetchval(sql("report_today"), tz)
-    if today is None:
-        raise Refused(422, "bad_field", "tz must be the IANA name of a time zone, as Asia/Jakarta.", field="tz")
-    last = _date(request, "to") or today
-    first = _date(request, "from") or max(EARLIEST, last - timedelta(days=DAYS - 1))
-    if not first <= last < first + timedelta(days=DAYS_MAX):
-        why = f"from must not be after to, and with both of them a report has at most {DAYS_MAX} days."
-        raise Refused(422, "bad_field", why, field="from")
-    records = await node.postgres.fetch(sql("report_days"), first, last, tz)
-    return Period(first, last, tz, [Day(*record.values()) for record in records])
-
-
-def _date(request: Request, name: str) -> date | None:
-    asked = request.query_params.get(name)
-    if asked is None:
-        return None
-    try:
-        found = date.fromisoformat(asked) if DAY.fullmatch(asked) else None
-    except ValueError:
-        found = None
-    if found is None or not EARLIEST <= found <= LATEST:
-        why = f"{name} must be a date as 2026-05-31, from {EARLIEST} to {LATEST}."
-        raise Refused(422, "bad_field", why, field=name)
-    return found
-
-
 def _mitra(request: Request) -> str | None:
     asked = request.query_params.get("mitra_id")
     if asked is not None and not is_uuid(asked.lower()):
@@ -196,5 +173,10 @@ def _as_csv(request: Request) -> bool:
     return asked == "csv"
 
 
-def _name(report: str, period: Period) -> str:
-    return f"{report}_{period.first}_{period.last}.csv"
+def _stream(
+    request: Request, name: str, period: Period, columns: Sequence[str], pieces: AsyncIterator[Sequence[Row]]
+) -> CsvStream:
+    async def still_may() -> None:
+        await reader(node_of(request), request)
+
+    return CsvStream(f"{name}_{period.first}_{period.last}.csv", columns, pieces, still_may)

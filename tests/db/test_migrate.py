@@ -15,6 +15,7 @@ from hadir.db.pool import connect
 from hadir.db.queries import sql as query
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.errors import PostgresUnavailable, SchemaBehind, SchemaUnfit
+from tests.db.world import blocked
 from tests.support import eventually
 from tests.support.market import CALM, Market
 from tests.support.system import System
@@ -45,6 +46,26 @@ async def test_check_says_what_is_missing_and_accepts_what_is_ahead(
     await empty.execute("DELETE FROM hadir_migrations WHERE name = '0001_presence'")
     with pytest.raises(SchemaBehind):
         await migrate.check(empty)
+
+
+async def test_a_table_in_use_keeps_nobody_waiting_behind_the_migration(
+    empty: asyncpg.Connection, empty_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LOCK_S", 0.2)
+    await migrate.migrate(empty_database)
+    await empty.execute("DELETE FROM hadir_migrations WHERE name = '0006_mitras_out_of_service'")
+    await empty.execute("DROP INDEX mitra_presence_inactive_changed")
+    other = await connect(empty_database, pooler="none")
+    try:
+        async with other.transaction():
+            await other.execute("LOCK TABLE mitra_presence IN ROW EXCLUSIVE MODE")
+            migrating = asyncio.create_task(migrate.migrate(empty_database))
+            await blocked(empty_database)
+            await empty.execute("UPDATE mitra_presence SET wants_online = true", timeout=2)  # it gave way
+            assert not migrating.done()
+        assert await migrating == ["0006_mitras_out_of_service"]
+    finally:
+        await other.close()
 
 
 async def test_tables_of_others_are_adopted(empty: asyncpg.Connection, empty_database: str) -> None:

@@ -126,6 +126,40 @@ async def test_mitras_are_sorted_by_name_or_by_their_last_change(database: str, 
         assert (crossed.status_code, crossed.json()["field"]) == (422, "cursor")
 
 
+async def test_pages_by_change_walk_over_rows_that_changed_at_the_same_time(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        view = await centre(system)
+        ids = sorted((account.id for account in await system.accounts(9)), reverse=True)
+        await system.sql.execute("ALTER TABLE mitra_presence DISABLE TRIGGER USER")
+        await system.sql.execute("UPDATE mitra_presence SET changed_at = now() - interval '1 h'")
+        await system.sql.execute("ALTER TABLE mitra_presence ENABLE TRIGGER USER")
+        seen: list[list[str]] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await view.read("mitras", sort="changed", limit=2, **cursor)
+            seen.append([mitra["id"] for mitra in page["mitras"]])
+            if len(seen) == 2:  # one that was listed, and one that was not: both are ahead of the cursor now
+                for changes in (ids[0], ids[6]):
+                    await system.sql.execute(
+                        "UPDATE mitra_presence SET wants_online = false WHERE mitra_id = $1", changes
+                    )
+            if page["next"] is None:
+                break
+            cursor = {"cursor": page["next"]}
+        assert seen == [ids[0:2], ids[2:4], ids[4:6], ids[7:9]]
+        assert await view.read("mitras", sort="changed", limit=2) | {"next": None} == {
+            "mitras": [await summary(view, ids[6]), await summary(view, ids[0])], "next": None,
+        }  # fmt: skip
+
+
+async def summary(view: Centre, mitra_id: str) -> dict[str, Any]:
+    """A mitra as lists show it."""
+    (found,) = (await view.read("mitras", q=mitra_id))["mitras"]
+    return dict(found)
+
+
 async def test_mitras_are_filtered_by_state(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url, CALM) as system:
         view = await centre(system)

@@ -7,7 +7,7 @@ import csv
 import io
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,9 +15,10 @@ import httpx
 import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
-from hadir.http import report_rows
+from hadir.http import csv_stream, report_rows, reports
 from hadir.http.csv_stream import lines
-from tests.db.world import blocked
+from hadir.http.periods import days_of
+from tests.db.world import another, blocked
 from tests.support import eventually
 from tests.support.market import CALM
 from tests.support.system import Account, Served, System
@@ -94,6 +95,39 @@ async def test_days_of_23_and_of_25_hours(
         await view.log([(began, "online", "connected"), (ended, "offline", "goodbye")], BERLIN)
         assert [each[1] for each in await view.online(began[:10], ended[:10], "Europe/Berlin")] == hours
         assert len(await view.rows("hours", began[:10], ended[:10], "Europe/Berlin")) == sum(hours) + 24
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "hours"),
+    [
+        pytest.param("Europe/Berlin", "2026-03-28", [24, 23, 24], id="Berlin, forward"),
+        pytest.param("Europe/Berlin", "2025-10-25", [24, 25, 24], id="Berlin, back"),
+        pytest.param("America/Havana", "2026-03-07", [24, 23, 24], id="Havana has no midnight"),
+        pytest.param("America/Havana", "2025-11-01", [24, 25, 24], id="Havana has two"),
+        pytest.param("Africa/Casablanca", "2018-10-28", [24, 24, 24], id="Casablanca stays"),
+        pytest.param("Pacific/Apia", "2011-12-29", [24, 0, 24], id="Samoa has no such day"),
+        pytest.param("America/Toronto", "1919-03-29", [24, 23.5, 23.5], id="Toronto's gap had midnight in its midst"),
+    ],
+)
+def test_days_follow_each_other_without_gap(zone: str, first: str, hours: list[float]) -> None:
+    began = date.fromisoformat(first)
+    days = days_of(began, began + timedelta(days=2), ZoneInfo(zone))
+    assert [each.day for each in days] == [began + timedelta(days=number) for number in range(3)]
+    assert [(each.ends - each.starts) / timedelta(hours=1) for each in days] == hours
+    assert [each.ends for each in days[:-1]] == [each.starts for each in days[1:]]
+    for each in days:
+        if each.starts < each.ends:
+            assert each.starts.astimezone(ZoneInfo(zone)).date() == each.day
+        assert (each.starts - timedelta(microseconds=1)).astimezone(ZoneInfo(zone)).date() < each.day
+
+
+async def test_a_name_of_a_zone_that_is_an_abbreviation_too_has_summer_time(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        view = await desk(system)
+        await view.log([("2026-07-01T21:00", "online", "connected"), ("2026-07-01T23:00", "offline", "goodbye")])
+        assert await view.online("2026-07-01", "2026-07-02", "CET") == [("2026-07-01", 1.0, 1), ("2026-07-02", 1.0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +213,21 @@ async def test_what_goes_on_counts_until_now_and_a_suspicion_until_its_time(
         assert await total(gone) == pytest.approx(2 * HOUR, abs=0.01)
 
 
+async def test_who_was_deleted_is_found_by_its_id(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        view = await desk(system)
+        mitra = await view.log(
+            [("2026-05-01T10:00", "online", "connected"), ("2026-05-01T11:00", "offline", "goodbye")]
+        )
+        await system.sql.execute("DELETE FROM mitras WHERE id = $1", mitra.id)
+        day = "2026-05-01", "2026-05-01"
+        (row,) = await view.rows("online-time", *day, mitra_id=mitra.id)
+        assert (row["mitra_id"], row["display_name"], row["online_s"]) == (mitra.id, None, HOUR)
+        file = await view.get("online-time", **{"from": day[0], "to": day[1], "format": "csv", "mitra_id": mitra.id})
+        assert list(csv.reader(io.StringIO(file.text)))[1] == ["2026-05-01", mitra.id, "", "3600.0", "1"]
+        assert await view.rows("online-time", *day) == []
+
+
 async def test_pages_and_the_whole_file_say_the_same(
     database: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -253,6 +302,8 @@ async def test_hours_hold_what_there_was_against_what_was_asked_for(database: st
         )
         await demand(system, "2026-05-01T10:20Z", [("accepted", 4.0), ("accepted", 8.0), ("expired", 60.0)])
         await demand(system, "2026-05-01T12:59Z", [("cancelled", 3.0)])
+        rerouted = await demand(system, "2026-05-01T12:59Z", [("accepted", 3.0)])
+        await system.sql.execute("UPDATE pairings SET reroute = true WHERE id = ANY ($1::uuid[])", rerouted)
         rows = await view.rows("hours", "2026-05-01", "2026-05-01", "Asia/Jakarta")
         assert len(rows) == 24
         assert rows[0]["hour"] == "2026-04-30T17:00:00Z", "midnight in Jakarta"
@@ -284,7 +335,21 @@ async def test_the_funnel_goes_from_asking_to_winning(database: str, valkey: Emb
         pairings = await demand(
             system, "2026-05-01T23:30Z", [("accepted", 4.0), ("accepted", 8.0), ("expired", 60.0), ("cancelled", 2.0)]
         )
-        mitras = [each.id for each in await system.accounts(3)]
+        mitras = [each.id for each in await system.accounts(6)]
+        rerouted = await demand(system, "2026-05-01T23:30Z", [("expired", 3.0)])
+        await system.sql.execute("UPDATE pairings SET reroute = true, wave = 9 WHERE id = ANY ($1::uuid[])", rerouted)
+        for pairing, status, mitra in (
+            (rerouted[0], "expired", 0),
+            (pairings[3], "cancelled", 3),
+            (pairings[3], "withdrawn", 4),
+            (pairings[3], "open", 5),
+        ):
+            await system.sql.execute(
+                "INSERT INTO pairing_offers (pairing_id, mitra_id, wave, status) VALUES ($1, $2, 1, $3)",
+                pairing,
+                mitras[mitra],
+                status,
+            )
         for status, mitra in (("accepted", 0), ("taken", 1), ("declined", 2)):
             await system.sql.execute(
                 "INSERT INTO pairing_offers (pairing_id, mitra_id, wave, status, delivered_at, seen_at) "
@@ -302,8 +367,9 @@ async def test_the_funnel_goes_from_asking_to_winning(database: str, valkey: Emb
         before, day = await view.rows("funnel", "2026-04-30", "2026-05-01")
         assert (before["day"], before["pairings"], before["offers"], before["waves_avg"]) == ("2026-04-30", 0, 0, None)
         assert day == {
-            "day": "2026-05-01", "pairings": 4, "accepted": 2, "expired": 1, "cancelled": 1, "offers": 4,
+            "day": "2026-05-01", "pairings": 4, "accepted": 2, "expired": 1, "cancelled": 1, "offers": 7,
             "delivered": 3, "seen": 2, "declined": 1, "offers_accepted": 1, "offers_taken": 1, "offers_expired": 1,
+            "offers_cancelled": 1, "offers_withdrawn": 1, "offers_open": 1,
             "accept_p50_s": 6.0, "accept_p95_s": 7.8, "waves_avg": 0.5,
         }  # fmt: skip
         later = await view.rows("funnel", "2026-05-02", "2026-05-02", "Asia/Jakarta")
@@ -332,6 +398,11 @@ WRONG: Sequence[tuple[dict[str, str], str]] = (
     ({"tz": "Mars/Olympus"}, "tz"),
     ({"tz": ""}, "tz"),
     ({"tz": "+7"}, "tz"),
+    ({"tz": "WIB"}, "tz"),
+    ({"tz": "America"}, "tz"),
+    ({"tz": "../zoneinfo/UTC"}, "tz"),
+    ({"tz": "/etc/passwd"}, "tz"),
+    ({"tz": "U\0TC"}, "tz"),
     ({"from": "yesterday"}, "from"),
     ({"to": "2026-02-30"}, "to"),
     ({"to": "20260201"}, "to"),
@@ -377,6 +448,67 @@ async def test_who_asks_for_too_many_at_once_is_told_so_and_places_are_given_bac
             await eventually(free)  # whoever has gone keeps no place: of a file, nothing more is made
         assert [each.status_code for each in await asyncio.gather(*asked[2:])] == [200, 200]
         assert [(await view.get("online-time", format=kind)).status_code for kind in ("json", "csv") * 4] == [200] * 8
+
+
+async def test_who_no_longer_waits_for_json_keeps_no_place(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        view = await desk(system)
+        async with system.sql.transaction():
+            await system.sql.execute("LOCK TABLE presence_log IN ACCESS EXCLUSIVE MODE")
+            asked = [asyncio.create_task(view.get("online-time")) for _ in range(4)]
+            await blocked(database, len(asked))
+            assert (await view.get("funnel")).status_code == 503
+            for leaves in asked:
+                leaves.cancel()
+            await asyncio.wait(asked)
+
+            async def all_free() -> bool:
+                found = await asyncio.gather(*(view.get("funnel") for _ in range(4)))
+                return [each.status_code for each in found] == [200] * 4
+
+            await eventually(all_free)
+
+
+async def test_a_report_that_takes_too_long_says_so(
+    database: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "MAKE_S", 0.5)
+    async with System(database, valkey.url, CALM) as system:
+        view = await desk(system)
+        async with system.sql.transaction():
+            await system.sql.execute("LOCK TABLE pairings, presence_log IN ACCESS EXCLUSIVE MODE")
+            for report in ("online-time", "hours", "funnel"):
+                answer = await view.get(report)
+                assert (answer.status_code, answer.json()["code"]) == (503, "overloaded"), report
+        assert (await view.get("funnel")).status_code == 200
+
+
+async def test_a_file_ends_with_the_login_of_its_reader(
+    database: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_stream, "CHECK_EVERY", 1)
+    async with System(database, valkey.url, CALM) as system:
+        view = await desk(system)
+        async with system.sql.transaction():
+            await system.sql.execute("LOCK TABLE pairings IN ACCESS EXCLUSIVE MODE")
+            asked = asyncio.create_task(view.get("funnel", format="csv"))
+            await blocked(database)
+            async with another(database) as sql:
+                await sql.execute("UPDATE auth_sessions SET revoked_at = now() WHERE id = $1", view.viewer.sid)
+        with pytest.raises(httpx.RemoteProtocolError):
+            await asked
+
+
+async def test_a_file_is_not_sent_for_ever(
+    database: str, valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_stream, "WHOLE_S", 0.5)
+    async with System(database, valkey.url, CALM) as system:
+        view = await desk(system)
+        async with system.sql.transaction():
+            await system.sql.execute("LOCK TABLE pairings IN ACCESS EXCLUSIVE MODE")
+            with pytest.raises(httpx.RemoteProtocolError):
+                await view.get("funnel", format="csv")
 
 
 def test_a_line_of_csv_is_of_its_standard_and_no_formula() -> None:

@@ -1,4 +1,4 @@
--- What became of the pairings that were asked for in a time. $1 timestamptz from, $2 timestamptz to
+-- What became of the pairings that customers asked for in a time: a reroute is no demand. $1 timestamptz from, $2 timestamptz to
 SELECT count(*) AS pairings,
        count(*) FILTER (WHERE status = 'accepted') AS accepted,
        count(*) FILTER (WHERE status = 'expired') AS expired,
@@ -8,4 +8,4 @@ SELECT count(*) AS pairings,
        round((percentile_cont(0.95) WITHIN GROUP (ORDER BY extract(epoch FROM decided_at - created_at)::float8)
            FILTER (WHERE status = 'accepted'))::numeric, 3)::float8 AS accept_p95_s,
        round(avg(wave), 2)::float8 AS waves_avg
-FROM pairings WHERE created_at >= $1 AND created_at < $2
+FROM pairings WHERE created_at >= $1 AND created_at < $2 AND NOT reroute

@@ -1,4 +1,4 @@
--- Availability, as it was recorded, against demand: a row an hour that has begun, demand by when it was asked.
+-- Availability, as it was recorded, against demand: a row an hour that has begun, demand by when it was asked (a reroute is none).
 -- $1 timestamptz from (a day's beginning), $2 timestamptz to
 WITH hours AS (
     SELECT hour FROM generate_series(
@@ -14,7 +14,7 @@ WITH hours AS (
            count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
            percentile_cont(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM decided_at - created_at)::float8)
                FILTER (WHERE status = 'accepted') AS accept_p50_s
-    FROM pairings WHERE created_at >= $1 AND created_at < $2 GROUP BY 1
+    FROM pairings WHERE created_at >= $1 AND created_at < $2 AND NOT reroute GROUP BY 1
 )
 SELECT hours.hour, round(had.online, 2)::float8 AS online_avg, round(had.available, 2)::float8 AS available_avg,
        had.least AS available_min, round(had.busy, 2)::float8 AS busy_avg,

@@ -1,0 +1,2 @@
+-- The time here, by which everything is judged.
+SELECT clock_timestamp()
