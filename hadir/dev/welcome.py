@@ -25,6 +25,7 @@ def text(
         "",
         *(f"  {each.name}: public {each.url}, internal {each.internal_url}, pid {each.pid}" for each in instances),
         f"  sockets: {first.url.replace('http', 'ws', 1)}/ws/mitra and /ws/customer",
+        f"  control centre: {first.internal_url}/#token={operator_token}",
         f"  operator token: {operator_token}",
         *_terms(environment),
         "",

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hadir.http import (
+    assets,
     audit,
     beacon,
     health,
@@ -81,6 +82,8 @@ def inner(node: Node) -> Starlette:
     reports = Reports()
     routes = [
         *HEALTH,
+        Route("/", assets.page),
+        *(Route(f"/centre/{{version}}/{folder}{{name}}", assets.file) for folder in assets.FOLDERS),
         Route("/openapi.json", openapi.served(INTERNAL)),
         WebSocketRoute("/ws/dashboard", dashboard_socket(node)),
         Route("/metrics", internal.prometheus),

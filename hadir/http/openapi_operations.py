@@ -8,6 +8,7 @@ from hadir.http.live import ENTRIES, MINUTES
 from hadir.http.live import MEDIA_TYPE as EVENTS
 from hadir.http.mitras import POOL_MAX, SEARCH_MAX, SORTS
 from hadir.http.openapi_market import MARKET
+from hadir.http.openapi_page import PAGE
 from hadir.http.openapi_record import KEY, RECORD
 from hadir.http.openapi_schemas import (
     ANY,
@@ -229,4 +230,4 @@ PRESENCE = (
         body_required=True,
     ),
 )
-OPERATIONS = (*PRESENCE, *MARKET, *RECORD)
+OPERATIONS = (*PRESENCE, *MARKET, *RECORD, *PAGE)
