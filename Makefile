@@ -8,6 +8,7 @@
 # make promtool brings promtool, which tries the alerts (Debian)
 # make peers   installs what Hadir is measured against (hadir bench peers sees that each does its work)
 # make docs    writes docs/openapi.json, docs/asyncapi.json, docs/sessions.md and the rules of docs/reliability.md
+# make screenshots  the pictures of the control centre in docs/
 # make lock    pins the dependencies anew
 # Needs Python >= 3.11. The first call installs into .venv; after that no network is needed.
 
@@ -16,7 +17,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: dev test check format lock install broken soak docs company promtool bench bench-quick peers
+.PHONY: dev test check format lock install broken soak docs screenshots company promtool bench bench-quick peers
 
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
@@ -76,6 +77,9 @@ benchmarks/peers/node_modules/installed: benchmarks/peers/package.json
 docs: install
 	@$(BIN)/python -m hadir.http.documents docs
 	@$(BIN)/python -m tests.rules
+
+screenshots: install
+	@$(BIN)/python -m tests.browser.screenshots $(ARGS)
 
 format: install
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .

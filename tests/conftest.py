@@ -25,6 +25,7 @@ from tests.support.system import FAST
 NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
 ROOT = Path(__file__).parent.parent
 HEAVY = (
+    "tests/browser/test_access.py",
     "tests/db/test_plans.py",
     "tests/dev/test_command.py",
     "tests/dev/test_market.py",

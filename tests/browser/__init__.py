@@ -1,0 +1,1 @@
+"""The control centre's page, in a real browser."""
