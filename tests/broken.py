@@ -43,6 +43,10 @@ COUNTED = "tests/db/test_counts.py::test_a_socket_that_a_living_instance_holds_i
 ALERT_RULES = "deploy/prometheus/hadir.rules.yml"
 AUDIT, REPORTS, QUERIES = "tests/http/test_audit.py", "tests/http/test_reports.py", "hadir/db/queries"
 PRESENCE_RACES, CANCELLED = "tests/faults/test_races.py", "tests/faults/test_cancellation.py"
+PAGE = "hadir/http/centre"
+LIVE_PAGE, ACTING, FINDING, ACCESS = (
+    f"tests/browser/test_{name}.py" for name in ("live", "acting", "finding", "access")
+)
 
 PAIRS = [
     Pair("R1 what Valkey missed is made up for", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass",
@@ -678,6 +682,42 @@ PAIRS = [
     Pair("benchmark: a missed figure is marked", "benchmarks/performance/report.py",
          "if self.most is not None and self.value > self.most:", "if False:",
          "tests/test_performance.py::test_what_was_missed_is_marked_by_how_much"),
+    Pair("page: an hour is there at once", f"{PAGE}/hour.js", 'live.addEventListener("hello", () => this.load());', "",
+         f"{LIVE_PAGE}::test_a_fresh_page_has_the_last_hour"),
+    Pair("page: what is not live is grey", f"{PAGE}/style.css", "filter: grayscale(1);", "filter: none;",
+         f"{LIVE_PAGE}::test_it_survives_a_restart_and_says_so_meanwhile"),
+    Pair("page: old counts are not live", f"{PAGE}/live.js",
+         "age < STALE_MS && now - this.#heardAt < STALE_MS", "true",
+         f"{LIVE_PAGE}::test_a_server_that_only_froze_is_not_live_either"),
+    Pair("page: the token leaves the address", f"{PAGE}/session.js", 'history.replaceState(null, "", "#/");', "",
+         f"{LIVE_PAGE}::test_the_way_in"),
+    Pair("page: names are text", f"{PAGE}/dom.js", "  else element.append(...nodes);",
+         '  else for (const each of nodes) each.nodeType ? element.append(each)'
+         ' : element.insertAdjacentHTML("beforeend", each);', f"{FINDING}::test_a_name_is_never_markup"),
+    Pair("page: rows stay as they are now", f"{PAGE}/views/mitras.js", 'live.addEventListener("presence",',
+         'live.addEventListener("nothing",',
+         f"{FINDING}::test_more_is_read_page_by_page_and_rows_stay_as_they_are_now"),
+    Pair("page: asked before", f"{PAGE}/views/mitra.js", "await ask({ ...QUESTIONS[action](mitra), confirm: "
+         "ACTIONS[action].label, act: () => post(path.mitra(mitra.id, `/${action}`)) });",
+         "await post(path.mitra(mitra.id, `/${action}`));", f"{ACTING}::test_cancelling_does_nothing"),
+    Pair("page: viewers do not act", f"{PAGE}/views/mitra.js", "  if (!session.operator) return null;", "",
+         f"{ACTING}::test_a_viewer_sees_no_buttons_that_act"),
+    Pair("page: contrast", f"{PAGE}/style.css", "--muted: #52606d;", "--muted: #a9b4be;",
+         f"{ACCESS}::test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window[light]"),
+    Pair("page: phones do not scroll", f"{PAGE}/parts.css",
+         "  .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 10px; }",
+         "  .tiles { grid-template-columns: repeat(2, 240px); }",
+         f"{ACCESS}::test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window[a phone]"),
+    Pair("page: a view that opens has the focus", f"{PAGE}/app.js",
+         '(main.querySelector("h1") ?? main).focus({ preventScroll: true });', ";",
+         f"{ACCESS}::test_a_keyboard_is_enough"),
+    Pair("page: said aloud now and then", f"{PAGE}/views/feed.js", "const SPEAK_MS = 15_000;",
+         "const SPEAK_MS = 15_000_000;", f"{ACCESS}::test_whoever_listens_is_told_now_and_then"),
+    Pair("page: this origin alone", "hadir/http/assets.py", "default-src 'self';", "default-src *;",
+         "tests/http/test_assets.py::test_the_policy_allows_this_origin_alone"),
+    Pair("page: kept by its version", "hadir/http/assets.py", "FOR_EVER if kept else ASK_AGAIN", "FOR_EVER",
+         "tests/http/test_assets.py::"
+         "test_what_one_has_is_not_sent_again_and_what_is_of_another_version_is_not_kept"),
     Pair("benchmark: who fails does not end the others", "benchmarks/performance/__main__.py",
          "except Exception as failure:", "except TimeoutError as failure:",
          "tests/test_performance.py::test_a_subject_that_fails_leaves_the_others_their_figures"),
