@@ -6,7 +6,7 @@ import { HOUR_S } from "./hour.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
 const SPOKEN_MS = 5_000;
-const TIMES = [3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400]; // between marks
+const TIMES = [3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400]; // between marksconst STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat(); // whole numbers
 const charts = new Set();
 
 /** Colours come from the style sheet: with another theme all plots are drawn anew. */
@@ -145,8 +145,8 @@ export function chart({ title, at, lines, timeZone, signal, step = 3600 }) {
     cursor: { y: false, points: { size: 7 } },
     hooks: { setCursor: [point] },
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), step < 86400 ? timeZone ?? "UTC" : "UTC"),
-    scales: { x: { range: (_, first, last) => [first - pad, last + pad] }, y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
-    axes: [{ ...axis(), values: marks, incrs: TIMES.filter((each) => each >= step), space: 64 }, { ...axis(), size: 56, values: (_, splits) => splits.map(lines.at(-1).format ?? count) }],
+    scales: { x: { range: (_, first, last) => [first - pad, last + pad] }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
+    axes: [{ ...axis(), values: marks, incrs: TIMES.filter((each) => each >= step), space: 64, size: 30 }, { ...axis(), size: 56, incrs: STEPS, values: (_, splits) => splits.map(lines.at(-1).format ?? count) }],
     series: [
       {},
       ...lines.map((each) => ({

@@ -6,13 +6,14 @@ import { amount, count, duration } from "../format.js";
 import { hour, total } from "../hour.js";
 import { live } from "../live.js";
 import { to } from "../router.js";
+import { plural } from "../words.js";
 import { feed } from "./feed.js";
 import { instances } from "./instances.js";
 import { standings } from "./standings.js";
 
 /** The figures in their order: `series` names the plot, `value` and `more` are what is written. */
 const PRESENCE = [
-  { label: "Online", series: "online", tone: "online", href: to("/mitras", { state: "online" }), more: (view) => `${count(total(view.instances, "sockets"))} sockets open` },
+  { label: "Online", series: "online", tone: "online", href: to("/mitras", { state: "online" }), more: (view) => `${counted(total(view.instances, "sockets"), "socket")} open` },
   { label: "Available", series: "available", tone: "available", href: to("/mitras", { state: "available" }), more: (view) => part(view.counts?.available, view.counts?.online, "of online") },
   { label: "Busy", series: "busy", tone: "busy", href: to("/mitras", { state: "busy" }), more: (view) => part(view.counts?.busy, view.counts?.online, "of online") },
   { label: "Suspect", series: "suspect", tone: "suspect", href: to("/mitras", { state: "suspect" }), more: () => "connection in doubt" },
@@ -23,8 +24,12 @@ const WORK = [
   { label: "Time to accept", series: "accept_p50_s", tone: "accept", href: to("/reports", { kind: "funnel" }), format: duration, value: (view) => view.pairings?.accept_p50_s, more: (view) => slowest(view.pairings) },
   { label: "Sessions active", series: "active", tone: "session", href: to("/sessions", { status: "active" }), value: (view) => view.sessions?.active, more: (view) => `${count(view.sessions?.ended)} ended in 24 h` },
   { label: "To be paid", series: "pending_payment", tone: "suspect", href: to("/sessions", { status: "pending_payment" }), value: (view) => view.sessions?.pending_payment, more: () => "waiting for the money" },
-  { label: "Beats a second", series: "beats_per_s", tone: "accept", format: amount, value: (view) => total(view.instances, "beats_per_s"), more: (view) => `${count(view.instances?.length)} instances` },
+  { label: "Beats a second", series: "beats_per_s", tone: "accept", format: amount, value: (view) => total(view.instances, "beats_per_s"), more: (view) => `of ${counted(view.instances?.length ?? null, "instance")}` },
 ];
+
+function counted(number, word) {
+  return `${count(number)} ${plural(number, word)}`;
+}
 
 function part(some, all, of) {
   return all ? `${Math.round((100 * some) / all)} % ${of}` : of;
