@@ -6,7 +6,8 @@ import { HOUR_S } from "./hour.js";
 import uPlot from "./vendor/uPlot.esm.js";
 
 const SPOKEN_MS = 5_000;
-const TIMES = [3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400]; // between marksconst STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat(); // whole numbers
+const TIMES = [3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400]; // between marks
+const STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat(); // whole numbers
 const charts = new Set();
 
 /** Colours come from the style sheet: with another theme all plots are drawn anew. */
