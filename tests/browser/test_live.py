@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,9 +66,13 @@ async def test_it_survives_a_restart_and_says_so_meanwhile(
             assert await page.page.evaluate(grey)
             await expect(page.figure("online")).to_have_text("1")  # what was last known
             await process.stopped()
+            await page.visit("/mitras")
+            await expect(page.page.get_by_role("alert")).to_have_text(re.compile("cannot be reached"))
             await process.start(system.http)
             await system.phone(process.served, await system.account())
             await page.loaded()
+            await expect(page.page.get_by_role("table", name="Mitras").locator("tbody tr")).to_have_count(2)
+            await page.visit("/")
             await expect(page.page.get_by_text("Not live since")).to_be_hidden()
             await expect(page.figure("available")).to_have_text("1")
             assert not await page.page.evaluate(grey)

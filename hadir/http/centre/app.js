@@ -113,7 +113,11 @@ addEventListener("keydown", (event) => {
 });
 live.addEventListener("expiring", () => frame?.notify("This login ends within a minute.", "Sign in again", () => session.signOut("Sign in with a new token.")));
 let hellos = 0;
-live.addEventListener("hello", () => hellos++ && compare());
+live.addEventListener("hello", () => {
+  if (!hellos++) return;
+  compare();
+  if (main.querySelector(".failure")) navigate(); // what could not be read meanwhile
+});
 
 if (session.token) begin();
 else gate();

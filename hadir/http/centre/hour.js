@@ -80,7 +80,8 @@ class Hour extends EventTarget {
     const last = this.at.at(-1);
     if (last !== undefined && at - last > GAP_S) this.#push(last + 1, () => null);
     if (last !== undefined && at - last < APART_S) this.#drop(-1);
-    this.#push(at, (name) => FIGURES[name](live.view) ?? null);
+    const known = live.view.counts?.state !== "stale"; // else these are old, and nobody knows the new ones
+    this.#push(at, (name) => (known ? FIGURES[name](live.view) ?? null : null));
     while (this.at[0] < at - HOUR_S) this.#drop(0);
     this.dispatchEvent(new Event("change"));
   }

@@ -32,6 +32,7 @@ class Live extends EventTarget {
   instance = "";
 
   #socket = null;
+  #greeted = false; // after a loss only a new hello makes it live again
   #failures = 0;
   #timer = null;
   #heardAt = 0;
@@ -80,6 +81,7 @@ class Live extends EventTarget {
   #drop() {
     const socket = this.#socket;
     this.#socket = null;
+    this.#greeted = false;
     if (socket && socket.readyState <= WebSocket.OPEN) socket.close(1000);
   }
 
@@ -97,6 +99,7 @@ class Live extends EventTarget {
     if (message.server_time) clock.hear(message.server_time);
     switch (message.type) {
       case "hello":
+        this.#greeted = true;
         this.#failures = 0;
         this.instance = message.instance;
         this.#beatMs = Math.min(BEAT_MAX_MS, message.heartbeat_interval_s * 1000);
@@ -126,8 +129,10 @@ class Live extends EventTarget {
   }
 
   #take(message) {
+    const counted = message.counts.state !== "stale"; // else what was known before stays, in grey
     for (const name of ["counts", "sessions", "pairings", "instances", "as_of"]) {
       if (name in message) this.view[name] = message[name];
+      else if (counted) this.view[name] = null;
     }
     this.dispatchEvent(new CustomEvent("counts", { detail: message }));
   }
@@ -137,21 +142,19 @@ class Live extends EventTarget {
     const now = Date.now();
     const socket = this.#socket;
     if (!socket) return this.dispatchEvent(new Event("tick"));
-    const begun = socket.readyState === WebSocket.OPEN && this.state.phase !== "connecting";
-    if (now - this.#heardAt > (begun ? DEAD_MS : OPEN_MS)) {
+    if (now - this.#heardAt > (this.#greeted ? DEAD_MS : OPEN_MS)) {
       this.#drop();
       return this.#closed(1006);
     }
-    const asOf = this.view.as_of ? Date.parse(this.view.as_of) : null;
-    if (socket.readyState === WebSocket.OPEN && asOf !== null) {
-      const age = clock.now() - asOf;
+    if (this.#greeted && socket.readyState === WebSocket.OPEN) {
+      const asOf = this.view.as_of ? Date.parse(this.view.as_of) : null;
+      const age = asOf === null ? Infinity : clock.now() - asOf;
       if (now - this.#askedAt >= this.#beatMs * 0.9) {
         this.#askedAt = now;
         socket.send(JSON.stringify({ type: age > QUIET_MS ? "sync" : "ping" }));
       }
       const known = this.view.counts?.state !== "stale" && age < STALE_MS && now - this.#heardAt < STALE_MS;
-      const fresh = this.#failures === 0; // after a loss only a new hello makes it live again
-      if (fresh) this.#become(known ? "live" : "stale", { since: asOf, next: null, why: "" });
+      this.#become(known ? "live" : "stale", { since: asOf, next: null, why: "" });
     }
     this.dispatchEvent(new Event("tick"));
   }

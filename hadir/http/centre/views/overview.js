@@ -36,11 +36,13 @@ function part(some, all, of) {
 }
 
 function oldest(pairings) {
-  return pairings?.oldest_s === null || pairings?.oldest_s === undefined ? "nobody waits" : `the oldest for ${duration(pairings.oldest_s)}`;
+  if (!pairings) return "not known now";
+  return pairings.waiting && pairings.oldest_s !== null ? `the oldest for ${duration(pairings.oldest_s)}` : "nobody waits";
 }
 
 function slowest(pairings) {
-  return pairings?.accept_p95_s === null || pairings?.accept_p95_s === undefined ? "half of them, last 15 min" : `95 % within ${duration(pairings.accept_p95_s)}`;
+  if (!pairings) return "not known now";
+  return pairings.accept_p95_s === null ? "none in 15 min" : `95 % within ${duration(pairings.accept_p95_s)}`;
 }
 
 function tile(figure, signal) {
