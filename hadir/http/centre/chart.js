@@ -8,6 +8,7 @@ import uPlot from "./vendor/uPlot.esm.js";
 const SPOKEN_MS = 5_000;
 const TIMES = [3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400]; // between marks
 const STEPS = Array.from({ length: 10 }, (_, power) => [1, 2, 5].map((each) => each * 10 ** power)).flat(); // whole numbers
+const LEAST_S = 300;
 const charts = new Set();
 
 /** Colours come from the style sheet: with another theme all plots are drawn anew. */
@@ -59,7 +60,7 @@ export function sparkline({ label, tone, points, format, signal }) {
     legend: { show: false },
     axes: [{ show: false }, { show: false }],
     scales: {
-      x: { time: false, range: () => [clock.now() / 1000 - HOUR_S, clock.now() / 1000] },
+      x: { time: false, range: () => [beginning(...points()), clock.now() / 1000] },
       y: { range: (_, least, most) => around(least, most) },
     },
     series: [
@@ -87,6 +88,13 @@ export function sparkline({ label, tone, points, format, signal }) {
       place.setAttribute("aria-label", `${label}, the last hour: ${summary(points()[1], format)}`);
     },
   });
+}
+
+/** The last hour; of a system that is younger, all that is known, and five minutes at least. */
+function beginning(at, values) {
+  const now = clock.now() / 1000;
+  const first = values.findIndex((value) => value !== null);
+  return first < 0 ? now - HOUR_S : Math.min(now - LEAST_S, Math.max(now - HOUR_S, at[first]));
 }
 
 function around(least, most) {
