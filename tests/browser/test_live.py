@@ -62,7 +62,7 @@ async def test_it_survives_a_restart_and_says_so_meanwhile(
             await expect(page.page.get_by_text("Not live since")).to_be_visible()
             await expect(page.page.locator("body")).to_have_attribute("data-live", "reconnecting")
             await expect(page.page.locator(".banner .next")).to_contain_text("try")
-            grey = "() => getComputedStyle(document.querySelector('.live-content')).filter.includes('grayscale')"
+            grey = "() => getComputedStyle(document.querySelector('.tile')).filter.includes('grayscale')"
             assert await page.page.evaluate(grey)
             await expect(page.figure("online")).to_have_text("1")  # what was last known
             await process.stopped()

@@ -76,8 +76,9 @@ class Window:
         return [each for each in self.errors if expected is None or not re.search(expected, each)]
 
     async def visit(self, path: str = "/") -> None:
-        """Another view, as a link would."""
+        """Another view, as a link would; it is there, though what it shows may be on its way."""
         await self.page.evaluate("(hash) => { location.hash = hash }", path)
+        await expect(self.page.locator("#main")).to_have_attribute("data-path", path)
 
     async def loaded(self) -> None:
         """Nothing is being read any more, and it is live."""

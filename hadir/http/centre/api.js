@@ -3,6 +3,8 @@
 import { session } from "./session.js";
 
 const BASE = "/api/internal";
+const DEADLINE_MS = 15_000;
+const DOWNLOAD_MS = 300_000; // of a file, to its end
 
 /** What the server refused, or that it could not be reached (`status` 0). `message` is for people. */
 export class Problem extends Error {
@@ -14,7 +16,8 @@ export class Problem extends Error {
   }
 }
 
-async function request(method, path, { query, body, signal } = {}) {
+/** Asks, and reads the answer; both have to be over by a deadline, or nobody would know whether to wait on. */
+async function request(method, path, { query, body, signal, read = (response) => response.json(), deadlineMs = DEADLINE_MS } = {}) {
   const address = new URL(BASE + path, location.origin);
   for (const [name, value] of Object.entries(query ?? {})) {
     if (value !== null && value !== undefined && value !== "") address.searchParams.set(name, value);
@@ -22,38 +25,45 @@ async function request(method, path, { query, body, signal } = {}) {
   const sent = session.token;
   const headers = { Authorization: `Bearer ${sent}` };
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  const late = AbortSignal.timeout(deadlineMs);
   let response;
+  let problem;
   try {
-    response = await fetch(address, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
+    response = await fetch(address, { method, headers, signal: signal ? AbortSignal.any([signal, late]) : late, body: body === undefined ? undefined : JSON.stringify(body) });
+    if (response.ok) return await read(response);
+    problem = await response.json().catch(() => ({}));
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, "unreachable", "The server cannot be reached at the moment.");
+    throw lost(method, late.aborted, response, deadlineMs);
   }
-  if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
   const detail = problem.detail ?? `The server answered ${response.status}.`;
   if (response.status === 401 && sent === session.token) session.signOut(detail);
   throw new Problem(response.status, problem.code ?? "refused", detail, problem.field);
 }
 
+/** Why there is no answer, or none to its end. */
+function lost(method, late, response, deadlineMs) {
+  const maybe = method === "GET" ? "" : " It may have been done nevertheless: look before you try again.";
+  if (late) return new Problem(0, "late", `The server did not answer within ${deadlineMs / 1000} s.${maybe}`);
+  if (response) return new Problem(0, "cut_off", `The answer was cut off before its end.${maybe || " Try again."}`);
+  return new Problem(0, "unreachable", "The server cannot be reached at the moment.");
+}
+
 export async function get(path, query = {}, signal = undefined) {
-  return (await request("GET", path, { query, signal })).json();
+  return request("GET", path, { query, signal });
 }
 
 export async function post(path, body = {}) {
-  return (await request("POST", path, { body })).json();
+  return request("POST", path, { body });
 }
 
 export async function put(path, body) {
-  return (await request("PUT", path, { body })).json();
+  return request("PUT", path, { body });
 }
 
 /** Saves an answer as a file: a link could not carry the token. */
 export async function download(path, query, name) {
-  const response = await request("GET", path, { query });
-  const body = await response.blob().catch(() => {
-    throw new Problem(0, "cut_off", "The file was cut off before its end: try again.");
-  });
+  const body = await request("GET", path, { query, read: (response) => response.blob(), deadlineMs: DOWNLOAD_MS });
   const address = URL.createObjectURL(body);
   const link = document.createElement("a");
   link.href = address;

@@ -62,6 +62,7 @@ async function navigate() {
   retitle(view.title);
   frame.at(path);
   fill(main, view.node);
+  main.dataset.path = shown.hash.slice(1) || "/"; // for whoever waits for it
   await view.ready;
   if (signal.aborted) return;
   const busy = main.contains(document.activeElement) && document.activeElement !== main; // somebody types already

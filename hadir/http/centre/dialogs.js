@@ -11,7 +11,7 @@ import { toast } from "./parts.js";
 export function ask({ title, text, consequences = [], confirm, danger = false, fields = [], act, done }) {
   const wrong = h("p", { class: "failure", role: "alert", hidden: true });
   const yes = h("button", { type: "submit", class: `button ${danger ? "danger" : "primary"}` }, confirm);
-  const no = h("button", { type: "button", class: "button", onclick: () => dialog.close() }, "Cancel");
+  const no = h("button", { type: "button", class: "button", onclick: () => leave() }, "Cancel");
   const form = h(
     "form",
     { novalidate: true },
@@ -28,6 +28,12 @@ export function ask({ title, text, consequences = [], confirm, danger = false, f
   );
   const dialog = h("dialog", { class: "dialog", "aria-labelledby": "dialog-title", "aria-describedby": "dialog-text" }, form);
   let confirmed = false;
+  const busy = (value) => {
+    yes.disabled = no.disabled = value;
+    dialog.setAttribute("aria-busy", String(value));
+  };
+  /** Not while it is being done: whoever left could not know whether it was. A request has a deadline of its own. */
+  const leave = () => yes.disabled || dialog.close();
 
   const refuse = (error) => {
     const named = fields.find((each) => each.name === error.field);
@@ -41,8 +47,8 @@ export function ask({ title, text, consequences = [], confirm, danger = false, f
     wrong.hidden = true;
     const values = read(fields);
     if (!values) return;
-    yes.disabled = true;
-    dialog.setAttribute("aria-busy", "true");
+    if (yes.disabled) return;
+    busy(true);
     try {
       const answer = await act(values);
       confirmed = true;
@@ -51,11 +57,13 @@ export function ask({ title, text, consequences = [], confirm, danger = false, f
     } catch (error) {
       refuse(error);
     } finally {
-      yes.disabled = false;
-      dialog.removeAttribute("aria-busy");
+      busy(false);
+      if (dialog.open && !dialog.contains(document.activeElement)) yes.focus();
     }
   });
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("click", (event) => event.target === dialog && leave());
+  dialog.addEventListener("cancel", (event) => yes.disabled && event.preventDefault());
+  dialog.addEventListener("keydown", (event) => event.key === "Escape" && yes.disabled && event.preventDefault()); // a second one would close it
   document.body.append(dialog);
   dialog.showModal();
   (fields[0]?.field.input ?? no).focus();

@@ -6,7 +6,7 @@ import { live } from "./live.js";
 import { session } from "./session.js";
 
 export const HOUR_S = 3600;
-const APART_S = 2; // points that come closer together are one
+const APART_S = 2; // what comes sooner after the last point that is kept replaces the newest
 const GAP_S = 30; // between points further apart nothing is known
 const RETRY_MS = 15_000;
 
@@ -79,7 +79,7 @@ class Hour extends EventTarget {
     const at = clock.now() / 1000;
     const last = this.at.at(-1);
     if (last !== undefined && at - last > GAP_S) this.#push(last + 1, () => null);
-    if (last !== undefined && at - last < APART_S) this.#drop(-1);
+    if (at - (this.at.at(-2) ?? -Infinity) < APART_S) this.#drop(-1);
     const known = live.view.counts?.state !== "stale"; // else these are old, and nobody knows the new ones
     this.#push(at, (name) => (known ? FIGURES[name](live.view) ?? null : null));
     while (this.at[0] < at - HOUR_S) this.#drop(0);

@@ -87,14 +87,15 @@ export function listing({ caption, columns, load, nothing, signal, key = (row) =
     }
   };
 
-  /** Reads what is shown once more, unless that is a lot; what fails leaves it as it is. */
+  /** Reads what is shown once more, of a lot only the first page, which then comes first; what fails changes nothing. */
   const renew = async () => {
-    if (!pages || pages > RENEWED_MAX || more.disabled) return;
+    if (!pages || more.disabled) return;
+    const read = pages > RENEWED_MAX ? 1 : pages;
     const mine = asking;
     const anew = [];
     let cursor = null;
     try {
-      for (let page = 0; page < pages && (page === 0 || cursor); page++) {
+      for (let page = 0; page < read && (page === 0 || cursor); page++) {
         const found = await load(cursor, mine.signal);
         anew.push(...found.rows);
         cursor = found.next ?? null;
@@ -103,7 +104,9 @@ export function listing({ caption, columns, load, nothing, signal, key = (row) =
       return;
     }
     if (mine !== asking || mine.signal.aborted) return;
-    [rows, next] = [anew, cursor];
+    const first = new Set(anew.map(key));
+    if (read < pages) rows = anew.concat(rows.filter((row) => !first.has(key(row))));
+    else [rows, next] = [anew, cursor];
     draw();
   };
 

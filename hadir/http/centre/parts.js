@@ -156,29 +156,71 @@ export function toast(text) {
   setTimeout(() => shown.remove(), 6_000);
 }
 
-/** Draws something anew; whoever was at its n-th link or control still is. */
-export function keepingFocus(place, draw) {
-  const stops = () => [...place.querySelectorAll("a, button, input, select, summary")];
-  const index = stops().indexOf(document.activeElement);
-  draw();
-  if (index >= 0) stops()[index]?.focus({ preventScroll: true });
+/** What somebody who is at a link or a control knows it by. */
+function known(stop) {
+  const called = stop.getAttribute("href") ?? stop.getAttribute("aria-label") ?? stop.labels?.[0]?.textContent ?? stop.textContent;
+  return `${stop.tagName} ${called}`;
 }
 
-/** What is shown while something is asked for, then it, or why not, under `title`. `load(signal)` answers a node. */
-export function arriving(load, signal, title = null) {
+/** Draws something anew; whoever was at a link or control of it is at the same, else at its like, else at the heading. */
+export function keepingFocus(place, draw) {
+  const before = document.activeElement;
+  if (before === place || !place.contains(before)) return draw();
+  const likes = () => [...place.querySelectorAll("a, button, input, select, textarea, summary")].filter((each) => known(each) === known(before));
+  const rank = likes().indexOf(before); // an id that is there twice
+  draw();
+  const like = before.isConnected ? before : likes()[rank];
+  (like ?? document.querySelector("main h1"))?.focus({ preventScroll: true });
+}
+
+/**
+ * What is shown while something is asked for, then it, or why not, under `title`. `read(signal)` answers what `draw`
+ * makes a node of, which is done again only where it is another. Two are never on their way: who asks meanwhile is
+ * answered by one more, so that the newest is what stays.
+ */
+export function arriving({ read, draw, signal, title = null }) {
   const place = h("div", { class: "arriving" });
-  const show = async (quiet) => {
-    if (!quiet) fill(place, skeleton());
+  let shown = null;
+  let reading = null;
+  let again = false;
+
+  const load = async (quiet) => {
+    if (!quiet) {
+      shown = null;
+      fill(place, skeleton());
+    }
     try {
-      const node = await load(signal);
-      if (!signal.aborted) keepingFocus(place, () => fill(place, node));
+      const found = await read(signal);
+      if (!signal.aborted) show(found);
     } catch (error) {
       if (error.name !== "AbortError" && !(quiet && error.status !== 404)) missing(error);
     }
   };
-  const missing = (error) => fill(place, [title && h("h1", { tabindex: "-1" }, title), failure(error, () => show(false))]);
-  const ready = show(false);
-  return { node: place, ready, reload: () => show(true) };
+  const show = (found) => {
+    const text = JSON.stringify(found);
+    if (text === shown) return;
+    shown = text;
+    const node = draw(found);
+    if (node !== place.firstChild) keepingFocus(place, () => fill(place, node));
+  };
+  const missing = (error) => {
+    if (shown === error.message) return; // it is said once
+    shown = error.message;
+    fill(place, [title && h("h1", { tabindex: "-1" }, title), failure(error, () => start(false))]);
+  };
+  const start = async (quiet) => {
+    reading = load(quiet);
+    await reading;
+    reading = null;
+    if (!again || signal.aborted) return;
+    again = false;
+    await start(true);
+  };
+  const reload = async () => {
+    if (reading) again = true;
+    else await start(true);
+  };
+  return { node: place, ready: start(false), reload, poll: () => reading ?? reload() };
 }
 
 /** Calls `act` soon, and not again for `ms`; what asks meanwhile is answered by one more call. */

@@ -3,11 +3,13 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { exactly, stamp } from "../format.js";
+import { fresh, tells } from "../fresh.js";
 import { listing } from "../listing.js";
 import { empty, identity } from "../parts.js";
 import { ACTIONS, called, place } from "../words.js";
 
 const TYPED_MS = 300;
+const PACE_MS = 2_000;
 
 function subject(row) {
   const kind = ACTIONS[row.action]?.kind ?? "";
@@ -39,14 +41,13 @@ export function audit({ query, signal, setQuery }) {
     columns: COLUMNS,
     word: "action",
     signal,
-    key: (row, n) => `${row.at} ${row.action} ${row.subject} ${n}`,
+    key: (row) => `${row.at} ${row.actor} ${row.action} ${row.subject}`,
     load: async (cursor, abort) => {
       const page = await get("/audit", { ...asked, limit: 50, cursor }, abort);
       return { rows: page.entries, next: page.next };
     },
     nothing: () => (Object.values(asked).some(Boolean) ? empty("No action fits", "Ids have to be whole here.") : empty("Nothing was done yet", "What operators do is kept here, with their names.")),
   });
-  let typing = null;
   const change = (changes, replace) => {
     Object.assign(asked, changes);
     setQuery(asked, { replace });
@@ -54,13 +55,15 @@ export function audit({ query, signal, setQuery }) {
   };
   const typed = (name, label, first) => {
     const input = h("input", { class: "search", value: asked[name], placeholder: label, "aria-label": label, autocomplete: "off", spellcheck: "false", "data-search": first });
+    let typing = null; // its own: whoever types in the other box does not undo it
     input.addEventListener("input", () => {
       clearTimeout(typing);
       typing = setTimeout(() => change({ [name]: input.value.trim() }, true), TYPED_MS);
     });
+    signal.addEventListener("abort", () => clearTimeout(typing));
     return input;
   };
-  signal.addEventListener("abort", () => clearTimeout(typing));
+  fresh(list.renew, { signal, paceMs: PACE_MS, counts: (frame) => tells(frame, "operator") });
   const action = h("select", { "aria-label": "Action", onchange: () => change({ action: action.value }, false) }, h("option", { value: "" }, "Every action"), Object.entries(ACTIONS).map(([value, { label }]) => h("option", { value, selected: value === asked.action }, label)));
 
   const node = h(

@@ -4,9 +4,9 @@ import { get, path, post } from "../api.js";
 import { ask } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { between, day, duration, exactly, short, stamp } from "../format.js";
+import { fresh } from "../fresh.js";
 import { table } from "../listing.js";
-import { live } from "../live.js";
-import { arriving, badge, card, empty, facts, heading, identity, paced, ticking } from "../parts.js";
+import { arriving, badge, card, empty, facts, heading, identity, ticking } from "../parts.js";
 import { to } from "../router.js";
 import { session } from "../session.js";
 import { gathered, pagedTimeline, some } from "../timeline.js";
@@ -57,12 +57,19 @@ function told(entry) {
   return { at: entry.at, tone, title, text: entry.why ?? reason(entry.reason), notes: notes.map((each) => h("span", {}, each)) };
 }
 
+/** What a login's end means for the connection: a mitra that an operator took offline may still have one. */
+function connected(mitra, login) {
+  if (login.sid !== mitra.sid || !mitra.connection_id) return "No connection uses it at the moment.";
+  const closed = "Its connection is closed at once, on whichever instance it is";
+  return mitra.state === "offline" ? `${closed}.` : `${closed}, and the mitra goes offline.`;
+}
+
 async function revoke(mitra, login, did) {
   await ask({
     title: "Revoke this login?",
     text: `The login ${short(login.sid)} of ${named(mitra)} will be good for nothing any more.`,
     consequences: [
-      login.sid === mitra.sid && mitra.state !== "offline" ? "Its connection is closed at once, on whichever instance it is, and the mitra goes offline." : "No connection uses it at the moment.",
+      connected(mitra, login),
       "Its app has to sign in anew. This cannot be undone.",
     ],
     confirm: "Revoke",
@@ -145,29 +152,31 @@ function page(mitra, did) {
 
 export function mitra({ params, signal, retitle }) {
   const { id } = params;
+  let changed = null;
   const did = () => {
     state.reload();
     past.renew();
   };
-  const state = arriving(async () => {
-    const found = await get(path.mitra(id), {}, signal);
-    retitle(named(found));
-    return page(found, did);
-  }, signal, "Mitra");
+  const state = arriving({
+    title: "Mitra",
+    signal,
+    read: (abort) => get(path.mitra(id), {}, abort),
+    draw: (found) => {
+      retitle(named(found));
+      if (changed !== null && changed !== found.changed_at) past.renew();
+      changed = found.changed_at;
+      return page(found, did);
+    },
+  });
   const past = pagedTimeline({
     nothing: "Nothing has happened yet",
     signal,
-    load: async (cursor) => {
-      const { entries, next } = await get(path.mitra(id, "/timeline"), { limit: 50, cursor }, signal);
-      return { entries: gathered(entries, alike).map((group) => (group.length > 1 ? offers(group) : told(group[0]))), next };
-    },
+    load: (cursor, abort) => get(path.mitra(id, "/timeline"), { limit: 50, cursor }, abort),
+    told: (entries) => gathered(entries, alike).map((group) => (group.length > 1 ? offers(group) : told(group[0]))),
   });
-  const soon = paced(did, PACE_MS, signal);
-  live.addEventListener("presence", ({ detail }) => {
-    if (detail.changes.some((each) => each.mitra_id === id) || detail.more) soon();
-  }, { signal });
-  live.addEventListener("hello", soon, { signal });
-  const beats = setInterval(() => document.hidden || state.reload(), BEATS_MS);
+  // Of very many changes not all are named: then the next look will tell.
+  fresh(did, { signal, paceMs: PACE_MS, presence: ({ changes }) => changes.some((each) => each.mitra_id === id) });
+  const beats = setInterval(() => document.hidden || state.poll(), BEATS_MS);
   signal.addEventListener("abort", () => clearInterval(beats));
 
   const node = fill(h("div", { class: "page" }), [state.node, card("What happened", past.node)]);

@@ -3,9 +3,10 @@
 import { get } from "../api.js";
 import { fill, h, icon, say } from "../dom.js";
 import { count, short } from "../format.js";
+import { fresh } from "../fresh.js";
 import { listing } from "../listing.js";
 import { live } from "../live.js";
-import { badge, choice, empty, paced, ticking } from "../parts.js";
+import { badge, choice, empty, ticking } from "../parts.js";
 import { to } from "../router.js";
 import { reason, standing } from "../words.js";
 
@@ -72,10 +73,9 @@ export function mitras({ query, signal, setQuery }) {
   };
   total();
   live.addEventListener("counts", total, { signal });
-  const soon = paced(() => list.renew(), PACE_MS, signal); // of many changes at once not all are named
+  fresh(list.renew, { signal, paceMs: PACE_MS, presence: ({ more }) => more > 0 }); // of very many not all are named
   live.addEventListener("presence", ({ detail }) => {
     const news = new Map(detail.changes.map((each) => [each.mitra_id, each]));
-    if (detail.more) soon();
     if (!list.rows.some((row) => news.has(row.id))) return;
     list.patch((row) => {
       const now = news.get(row.id);

@@ -95,7 +95,7 @@ export function overview({ signal }) {
   show();
   draw();
 
-  const node = fill(h("div", { class: "overview live-content" }), [
+  const node = fill(h("div", { class: "overview" }), [
     h("h1", { class: "visually-hidden", tabindex: "-1" }, "Overview"),
     h("section", { class: "tiles", "aria-label": "Presence" }, presence.map((each) => each.node)),
     h("section", { class: "tiles", "aria-label": "Work" }, work.map((each) => each.node)),

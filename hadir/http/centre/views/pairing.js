@@ -3,6 +3,7 @@
 import { get, path } from "../api.js";
 import { fill, h } from "../dom.js";
 import { between, count, duration, milliseconds, short, stamp } from "../format.js";
+import { fresh } from "../fresh.js";
 import { arriving, badge, bar, card, empty, facts, heading, identity, ticking } from "../parts.js";
 import { to } from "../router.js";
 import { gathered, some, timeline } from "../timeline.js";
@@ -92,13 +93,18 @@ function page({ pairing, entries }) {
 
 export function pairing({ params, signal, retitle }) {
   let open = true;
-  const state = arriving(async () => {
-    const found = await get(path.pairing(params.id, "/timeline"), {}, signal);
-    open = found.pairing.status === "searching";
-    retitle(`Pairing ${short(params.id)}`);
-    return page(found);
-  }, signal, "Pairing");
-  const looking = setInterval(() => open && !document.hidden && state.reload(), LOOK_MS);
+  const state = arriving({
+    title: "Pairing",
+    signal,
+    read: (abort) => get(path.pairing(params.id, "/timeline"), {}, abort),
+    draw: (found) => {
+      open = found.pairing.status === "searching";
+      retitle(`Pairing ${short(params.id)}`);
+      return page(found);
+    },
+  });
+  fresh(state.reload, { signal, paceMs: LOOK_MS });
+  const looking = setInterval(() => open && !document.hidden && state.poll(), LOOK_MS);
   signal.addEventListener("abort", () => clearInterval(looking));
   return { title: "Pairing", node: fill(h("div", { class: "page" }), state.node), ready: state.ready };
 }

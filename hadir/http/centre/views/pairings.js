@@ -3,9 +3,9 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { between, duration, short } from "../format.js";
+import { altered, fresh, tells } from "../fresh.js";
 import { listing } from "../listing.js";
-import { live } from "../live.js";
-import { badge, choice, empty, identity, paced, ticking } from "../parts.js";
+import { badge, choice, empty, identity, ticking } from "../parts.js";
 import { to } from "../router.js";
 import { PAIRING } from "../words.js";
 
@@ -44,13 +44,8 @@ export function pairings({ query, signal, setQuery }) {
     status = "";
     states.show("");
   }
-  const soon = paced(() => list.renew(), PACE_MS, signal);
-  let before = JSON.stringify(live.view.pairings);
-  live.addEventListener("counts", ({ detail }) => {
-    const now = JSON.stringify(detail.pairings);
-    if (now !== before || (detail.activity ?? []).some((each) => each.kind === "pairing")) soon();
-    before = now;
-  }, { signal });
+  const moved = altered("pairings");
+  fresh(list.renew, { signal, paceMs: PACE_MS, counts: (frame) => moved(frame) || tells(frame, "pairing") });
 
   const node = h(
     "div",

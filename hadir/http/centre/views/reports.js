@@ -2,7 +2,7 @@
 
 import { download, get } from "../api.js";
 import { chart } from "../chart.js";
-import { fill, h, icon } from "../dom.js";
+import { fill, h, icon, say } from "../dom.js";
 import { amount, count, date, duration, NONE, short } from "../format.js";
 import { listing } from "../listing.js";
 import { choice, empty, failure } from "../parts.js";
@@ -24,6 +24,15 @@ function dayName(text) {
 
 function hourName(text, timeZone) {
   return new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone }).format(new Date(text));
+}
+
+/** The date so many days from today, where the report's days begin; in a zone that there is not, where one is. */
+function day(fromNow, timeZone) {
+  try {
+    return date(fromNow, timeZone);
+  } catch {
+    return date(fromNow); // the server says what is wrong with it
+  }
 }
 
 const total = (rows, name) => rows.reduce((sum, row) => sum + (row[name] ?? 0), 0);
@@ -103,15 +112,17 @@ const REPORTS = {
 };
 
 export function reports({ query, signal, setQuery }) {
+  const tz = query.get("tz") || OWN_ZONE;
   const asked = {
     kind: query.get("kind") in REPORTS ? query.get("kind") : "hours",
-    from: query.get("from") || date(-6),
-    to: query.get("to") || date(),
-    tz: query.get("tz") || OWN_ZONE,
+    tz,
+    from: query.get("from") || day(-6, tz),
+    to: query.get("to") || day(0, tz),
     mitra_id: query.get("mitra_id") ?? "",
   };
   const about = h("p", { class: "muted" });
   const figures = h("dl", { class: "strip" });
+  const partly = h("p", { class: "hint", role: "status", hidden: true });
   const plots = h("div", {});
   const place = h("div", {});
   let drawing = new AbortController();
@@ -119,10 +130,12 @@ export function reports({ query, signal, setQuery }) {
 
   const wanted = () => ({ from: asked.from, to: asked.to, tz: asked.tz, mitra_id: asked.kind === "online-time" ? asked.mitra_id : null });
 
-  const draw = (report, rows, whole) => {
+  const draw = (report, rows, whole = true) => {
     drawing.abort();
     drawing = new AbortController();
-    fill(figures, whole && rows.length ? report.figures(rows).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value))) : []);
+    fill(figures, rows.length ? report.figures(rows).map(([word, value]) => h("div", {}, h("dt", {}, word), h("dd", {}, value))) : []);
+    partly.hidden = whole;
+    say(partly, whole ? "" : `These are the sums of the first ${count(rows.length)} rows: load the rest for all of them, and the plot.`);
     const plotted = whole && rows.length > 0;
     fill(plots, plotted ? chart({ ...report.plot(rows, asked), timeZone: asked.tz, signal: drawing.signal }) : []);
   };
@@ -149,7 +162,7 @@ export function reports({ query, signal, setQuery }) {
       key: report.key,
       signal,
     });
-    draw(report, [], false);
+    draw(report, []);
     fill(place, h("section", { class: "card flush", "aria-label": report.title }, list.node));
     return list.reload();
   };
@@ -160,19 +173,22 @@ export function reports({ query, signal, setQuery }) {
     ranges.show(String(range()));
     return show();
   };
-  const range = () => (asked.to === date() ? 1 + Math.round((Date.parse(asked.to) - Date.parse(asked.from)) / 86400000) : "");
+  const range = () => (asked.to === day(0, asked.tz) ? 1 + Math.round((Date.parse(asked.to) - Date.parse(asked.from)) / 86400000) : "");
 
-  const input = (name, label, attributes) => {
-    const node = h("label", { class: "labelled" }, label, h("input", { value: asked[name], ...attributes, onchange: (event) => change({ [name]: event.target.value.trim() }) }));
+  const input = (name, label, attributes, otherwise = "") => {
+    const node = h("label", { class: "labelled" }, label, h("input", { value: asked[name], ...attributes, onchange: (event) => {
+      event.target.value = event.target.value.trim() || otherwise;
+      change({ [name]: event.target.value });
+    } }));
     return { node, input: node.querySelector("input") };
   };
   const from = input("from", "From", { type: "date", required: true });
   const until = input("to", "To", { type: "date", required: true });
   const zones = h("datalist", { id: "zones" }, (Intl.supportedValuesOf?.("timeZone") ?? [OWN_ZONE]).map((value) => h("option", { value })));
-  const zone = input("tz", "Time zone", { list: "zones", autocomplete: "off", spellcheck: "false" });
+  const zone = input("tz", "Time zone", { list: "zones", autocomplete: "off", spellcheck: "false" }, OWN_ZONE);
   const mitra = input("mitra_id", "Mitra's id", { placeholder: "every mitra", autocomplete: "off", spellcheck: "false", "data-search": true });
   const ranges = choice("Days", RANGES.map(([days, word]) => [String(days), word]), String(range()), (days) => {
-    [from.input.value, until.input.value] = [date(1 - Number(days)), date()];
+    [from.input.value, until.input.value] = [day(1 - Number(days), asked.tz), day(0, asked.tz)];
     change({ from: from.input.value, to: until.input.value });
   });
   const kinds = choice("Report", Object.entries(REPORTS).map(([kind, { title }]) => [kind, title]), asked.kind, (kind) => change({ kind }));
@@ -198,7 +214,7 @@ export function reports({ query, signal, setQuery }) {
     h("div", { class: "tools" }, from.node, until.node, zone.node, zones, mitra.node),
     wrong,
     about,
-    h("section", { class: "card report", "aria-label": "At a glance" }, figures, plots),
+    h("section", { class: "card report", "aria-label": "At a glance" }, figures, partly, plots),
     place,
   );
   return { title: "Reports", node, ready: show() };

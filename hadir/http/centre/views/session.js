@@ -4,17 +4,19 @@ import { get, path, post } from "../api.js";
 import { ask } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { count, exactly, short, stamp } from "../format.js";
+import { altered, fresh, tells } from "../fresh.js";
 import { table } from "../listing.js";
-import { live } from "../live.js";
-import { arriving, badge, card, empty, facts, field, heading, identity, paced, ticking } from "../parts.js";
+import { arriving, badge, card, empty, facts, field, heading, identity, ticking } from "../parts.js";
 import { to } from "../router.js";
 import { session as viewer } from "../session.js";
 import { pagedTimeline } from "../timeline.js";
 import { PAIRING, SESSION } from "../words.js";
 
 const PACE_MS = 1_000;
+const POLL_MS = 10_000;
 const RUPIAH = new Intl.NumberFormat("id-ID", { style: "currency", currency: "IDR", maximumFractionDigits: 0 });
 const RUPIAH_MAX = 1_000_000_000_000;
+const PROVIDER = "xendit"; // how the payment provider is called where the others are operators
 const MONEY = {
   paid: { word: "Paid", tone: "available" },
   expired: { word: "Expired", tone: "off" },
@@ -29,7 +31,7 @@ const PAYMENTS = [
   { head: "State", cell: (row) => badge(MONEY[row.state] ?? { word: row.state, tone: "off" }) },
   { head: "Amount", kind: "number", cell: (row) => (row.amount === null ? "–" : RUPIAH.format(row.amount)) },
   { head: "When", kind: "number", cell: (row) => ticking(row.paid_at ?? row.changed_at) },
-  { head: "By", cell: (row) => (row.actor ? `operator ${short(row.actor)}` : "the provider") },
+  { head: "By", cell: (row) => (row.actor === null ? "–" : row.actor === PROVIDER ? "the provider" : `operator ${short(row.actor)}`) },
 ];
 const PAIRINGS = [
   { head: "Pairing", cell: (row) => h("a", { href: to(`/pairings/${row.id}`) }, short(row.id)) },
@@ -136,29 +138,37 @@ function page(found, did) {
 }
 
 export function session({ params, signal, retitle }) {
+  let mitra = null;
   const did = () => {
     state.reload();
     past.renew();
   };
-  const state = arriving(async () => {
-    const found = await get(path.session(params.id), {}, signal);
-    retitle(`Session ${short(params.id)}`);
-    return page(found, did);
-  }, signal, "Session");
+  const state = arriving({
+    title: "Session",
+    signal,
+    read: (abort) => get(path.session(params.id), {}, abort),
+    draw: (found) => {
+      mitra = found.mitra_id;
+      retitle(`Session ${short(params.id)}`);
+      return page(found, did);
+    },
+  });
   const past = pagedTimeline({
     nothing: "Nothing has happened yet",
     signal,
-    load: async (cursor) => {
-      const { entries, next } = await get(path.session(params.id, "/timeline"), { cursor }, signal);
-      return { entries: entries.map(told), next };
+    told: (entries) => entries.map(told),
+    load: async (_, abort) => {
+      const { entries } = await get(path.session(params.id, "/timeline"), {}, abort);
+      return { entries, next: null };
     },
   });
-  const soon = paced(did, PACE_MS, signal);
-  let before = JSON.stringify(live.view.sessions);
-  live.addEventListener("counts", ({ detail }) => {
-    const now = JSON.stringify(detail.sessions);
-    if (now !== before) soon();
-    before = now;
-  }, { signal });
+  const moved = altered("sessions");
+  fresh(did, {
+    signal,
+    paceMs: PACE_MS,
+    pollMs: POLL_MS,
+    counts: (frame) => moved(frame) || tells(frame, "pairing"),
+    presence: ({ changes }) => changes.some((each) => each.mitra_id === mitra),
+  });
   return { title: "Session", node: fill(h("div", { class: "page" }), [state.node, card("What happened", past.node)]), ready: state.ready };
 }

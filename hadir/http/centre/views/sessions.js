@@ -3,13 +3,14 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { count, short } from "../format.js";
+import { altered, fresh, tells } from "../fresh.js";
 import { listing } from "../listing.js";
-import { live } from "../live.js";
-import { badge, choice, empty, identity, paced, ticking } from "../parts.js";
+import { badge, choice, empty, identity, ticking } from "../parts.js";
 import { to } from "../router.js";
 import { SESSION } from "../words.js";
 
 const PACE_MS = 2_000;
+const POLL_MS = 10_000;
 const STATES = [["active", "Active"], ["pending_payment", "To be paid"], ["ended", "Ended"], ["expired", "Not paid"], ["cancelled", "Cancelled"], ["", "All"]];
 
 const COLUMNS = [
@@ -45,13 +46,14 @@ export function sessions({ query, signal, setQuery }) {
     setQuery({ status: chosen || "all" });
     list.reload();
   });
-  const soon = paced(() => list.renew(), PACE_MS, signal);
-  let before = JSON.stringify(live.view.sessions);
-  live.addEventListener("counts", ({ detail }) => {
-    const now = JSON.stringify(detail.sessions);
-    if (now !== before) soon();
-    before = now;
-  }, { signal });
+  const moved = altered("sessions");
+  fresh(list.renew, {
+    signal,
+    paceMs: PACE_MS,
+    pollMs: POLL_MS, // chats are told to nobody
+    counts: (frame) => moved(frame) || tells(frame, "pairing"),
+    presence: ({ changes, more }) => more > 0 || list.rows.some((row) => changes.some((each) => each.mitra_id === row.mitra_id)),
+  });
 
   const node = h(
     "div",
