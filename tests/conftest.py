@@ -26,6 +26,7 @@ NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
 ROOT = Path(__file__).parent.parent
 HEAVY = (
     "tests/browser/test_access.py",
+    "tests/browser/test_acting.py",
     "tests/db/test_plans.py",
     "tests/dev/test_command.py",
     "tests/dev/test_market.py",

@@ -9,7 +9,7 @@ from playwright.async_api import Browser, expect
 
 from hadir.dev.embedded import EmbeddedValkey
 from tests.browser.scene import CALM, HERO, scene
-from tests.browser.window import DESK, PHONE, Theme, Window, window
+from tests.browser.window import AXE, DESK, PHONE, Theme, Window, window
 from tests.support import eventually
 from tests.support.system import System
 
@@ -38,16 +38,21 @@ async def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(
             for view in views:
                 await page.visit(view)
                 await page.loaded()
-                found += [f"{view}: {fault}" for fault in await page.faults()]
+                if AXE.exists():
+                    found += [f"{view}: {fault}" for fault in await page.faults()]
                 if wide := await page.overflows():
                     found.append(f"{view}: wider than its window by {wide} px")
             await page.visit(f"/mitras/{HERO}")
             await page.loaded()
             await page.button("Deactivate").click()
-            found += [f"a dialog: {fault}" for fault in await page.faults()]
+            if AXE.exists():
+                found += [f"a dialog: {fault}" for fault in await page.faults()]
         async with window(browser, made.instances[0], None, size=size, theme=theme) as page:
-            found += [f"the gate: {fault}" for fault in await page.faults()]
+            if AXE.exists():
+                found += [f"the gate: {fault}" for fault in await page.faults()]
         assert found == []
+        if not AXE.exists():
+            pytest.skip("Nothing is too wide; axe-core is not installed (npm install --prefix tests/foreign)")
 
 
 async def walk(page: Window, until: str, *, back: bool = False) -> list[str]:

@@ -134,3 +134,66 @@ async def test_what_is_not_there_is_said(database: str, valkey: EmbeddedValkey, 
             await expect(page.page.get_by_text("id must be a UUID.")).to_be_visible()
             await page.visit("/nowhere")
             await expect(page.page.get_by_role("heading", level=1)).to_have_text("There is no such page")
+
+
+async def test_whoever_is_at_a_line_stays_at_it(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        market, served = Market(system), await system.instance()
+        mitra, phone = await market.mitra(served)
+        first = await market.offered(served, await system.account("customer"), phone)
+        async with window(browser, served, await system.account("viewer"), at="/pairings") as page:
+            lines = page.page.get_by_role("table", name="Pairings").locator("tbody tr")
+            await page.page.get_by_role("link", name=first["id"][:8]).focus()
+            await system.pair(served, await system.account("customer"))
+            await expect(lines).to_have_count(2)
+            await expect(page.page.get_by_role("link", name=first["id"][:8])).to_be_focused()
+            await page.visit(f"/mitras/{mitra.id}")
+            entry = page.page.get_by_role("link", name=f"pairing {first['id'][:8]}").first
+            await entry.focus()
+            await phone.goodbye()
+            await expect(page.page.locator(".timeline .event-title").first).to_have_text("Offline")
+            await expect(entry).to_be_focused()
+
+
+async def test_a_long_past_is_read_in_parts_and_goes_on(
+    database: str, valkey: EmbeddedValkey, browser: Browser
+) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, mitra = await system.instance(), await system.account()
+        await system.sql.execute(
+            "INSERT INTO presence_log (at, mitra_id, state, reason) SELECT now() - n * interval '1 hour', $1, "
+            "CASE WHEN n % 2 = 0 THEN 'online' ELSE 'offline' END, 'status' FROM generate_series(1, 120) AS n",
+            mitra.id,
+        )
+        async with window(browser, served, await system.account("viewer"), at=f"/mitras/{mitra.id}") as page:
+            events = page.page.locator(".timeline .event-title")
+            await expect(events).to_have_count(50)
+            await page.button("Earlier").click()
+            await expect(events).to_have_count(100)
+            await system.phone(served, mitra)
+            await expect(events).to_have_count(101)
+            await expect(events.first).to_have_text("Online")
+            await page.button("Earlier").click()
+            await expect(events).to_have_count(121)
+            await expect(page.button("Earlier")).to_be_hidden()
+
+
+async def test_lists_follow_what_others_do(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        market, served = Market(system), await system.instance()
+        mitra, phone = await market.mitra(served)
+        await market.won(served, await system.account("customer"), phone)
+        async with window(browser, served, await system.account("viewer"), at="/sessions?status=all") as page:
+            line = page.page.get_by_role("table", name="Sessions").locator("tbody tr")
+            await expect(line).to_have_count(1)
+            await expect(line).not_to_contain_text("not online")
+            await phone.goodbye()
+            await expect(line).to_contain_text("not online")
+            await page.visit("/audit")
+            await expect(page.page.get_by_text("Nothing was done yet")).to_be_visible()
+            await market.operator(served, "POST", f"/api/internal/mitras/{mitra.id}/deactivate", json={})
+            await expect(page.page.get_by_role("table", name="Audit log")).to_contain_text("Deactivate")
+            actor, subject = page.page.get_by_label("Operator's id"), page.page.get_by_label("Id or setting")
+            await actor.fill("nobody")
+            await subject.fill(mitra.id)
+            await expect(page.page).to_have_url(re.compile(f"actor=nobody&subject={mitra.id}"))

@@ -12,10 +12,18 @@ from playwright.async_api import Browser, expect
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.browser.scene import CALM
 from tests.browser.window import window
+from tests.support import eventually
 from tests.support.system import System
 
 LOST = "WebSocket connection to|net::ERR_|Failed to load resource"
 """What Chromium says by itself of a server that is away."""
+GREY = "(place) => getComputedStyle(document.querySelector(place)).filter.includes('grayscale')"
+POINTS_SINCE = """async (began) => {
+    const modules = performance.getEntriesByType("resource").map((each) => each.name);
+    const { hour } = await import(modules.find((each) => each.endsWith("/hour.js")));
+    return hour.at.filter((at) => at > began).length;
+}"""
+"""How many points the plots have since then: of the module that the page itself uses."""
 
 
 async def test_counts_move_when_sockets_do(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
@@ -50,6 +58,20 @@ async def test_a_fresh_page_has_the_last_hour(database: str, valkey: EmbeddedVal
             await expect(plot.locator("canvas")).to_be_visible()
 
 
+async def test_the_plots_grow_by_what_the_page_hears(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, mitra = await system.instance(), await system.account()
+        async with window(browser, served, await system.account("viewer")) as page:
+            began = await page.page.evaluate("Date.now() / 1000")
+
+            async def grown() -> bool:
+                phone = await system.phone(served, mitra)  # so that frames come all the time
+                await phone.goodbye()
+                return int(await page.page.evaluate(POINTS_SINCE, began)) >= 4
+
+            await eventually(grown, 30)
+
+
 async def test_it_survives_a_restart_and_says_so_meanwhile(
     database: str, valkey: EmbeddedValkey, browser: Browser, tmp_path: Path
 ) -> None:
@@ -62,8 +84,7 @@ async def test_it_survives_a_restart_and_says_so_meanwhile(
             await expect(page.page.get_by_text("Not live since")).to_be_visible()
             await expect(page.page.locator("body")).to_have_attribute("data-live", "reconnecting")
             await expect(page.page.locator(".banner .next")).to_contain_text("try")
-            grey = "() => getComputedStyle(document.querySelector('.tile')).filter.includes('grayscale')"
-            assert await page.page.evaluate(grey)
+            assert await page.page.evaluate(GREY, ".tile")
             await expect(page.figure("online")).to_have_text("1")  # what was last known
             await process.stopped()
             await page.visit("/mitras")
@@ -75,7 +96,7 @@ async def test_it_survives_a_restart_and_says_so_meanwhile(
             await page.visit("/")
             await expect(page.page.get_by_text("Not live since")).to_be_hidden()
             await expect(page.figure("available")).to_have_text("1")
-            assert not await page.page.evaluate(grey)
+            assert not await page.page.evaluate(GREY, ".tile")
 
 
 async def test_a_server_that_only_froze_is_not_live_either(
@@ -83,12 +104,14 @@ async def test_a_server_that_only_froze_is_not_live_either(
 ) -> None:
     async with System(database, valkey.url, CALM) as system:
         process = await system.process(tmp_path / "log")
-        async with window(browser, process.served, await system.account("viewer"), expected=LOST) as page:
+        viewer = await system.account("viewer")
+        async with window(browser, process.served, viewer, at="/mitras", expected=LOST) as page:
             process.freeze()
             try:
                 not_live = page.page.get_by_text("Not live since")
                 await expect(page.page.locator("body")).to_have_attribute("data-live", "stale", timeout=60_000)
                 await expect(not_live).to_be_visible()
+                assert await page.page.evaluate(GREY, "main .card"), "every view is grey, not the overview alone"
             finally:
                 process.thaw()
             await page.loaded()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from playwright.async_api import Browser, expect
 
@@ -76,3 +77,42 @@ async def test_what_is_asked_wrongly_is_said(database: str, valkey: EmbeddedValk
             await zone.press("Enter")
             await expect(page.page.get_by_role("alert")).to_have_count(0)
             await expect(page.page.get_by_role("table", name="Supply and demand")).to_be_visible()
+            await zone.fill("")
+            await zone.press("Enter")
+            await expect(zone).to_have_value("Asia/Jakarta")
+            await expect(page.page).to_have_url(re.compile(r"tz=Asia%2FJakarta$"))
+
+
+async def test_days_are_those_of_the_time_zone(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, viewer = await system.instance(), await system.account("viewer")
+        async with window(browser, served, viewer) as page:
+            for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):  # one of them has another date than Jakarta
+                days = {f"{datetime.now(ZoneInfo(zone)):%Y-%m-%d}"}
+                await page.visit(f"/reports?tz={zone}")
+                shown = await page.page.get_by_label("To", exact=True).input_value()
+                assert shown in days | {f"{datetime.now(ZoneInfo(zone)):%Y-%m-%d}"}, zone
+
+
+async def test_sums_say_of_what_they_are(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        served, mitras = await system.instance(), await system.accounts(120)
+        day = datetime.now(UTC).replace(hour=3, minute=0, second=0, microsecond=0) - timedelta(days=2)
+        for hours, state in ((0, "online"), (1, "offline")):
+            await system.sql.execute(
+                "INSERT INTO presence_log (at, mitra_id, state, reason) SELECT $1, unnest($2::uuid[]), $3, 'goodbye'",
+                day + timedelta(hours=hours),
+                [each.id for each in mitras],
+                state,
+            )
+        at = f"/reports?kind=online-time&from={day:%Y-%m-%d}&to={day:%Y-%m-%d}&tz=UTC"
+        async with window(browser, served, await system.account("viewer"), at=at) as page:
+            online, partly = (
+                page.page.locator(".strip dd").first,
+                page.page.get_by_text("the sums of the first 100 rows"),
+            )
+            await expect(online).to_have_text("100 h")
+            await expect(partly).to_be_visible()
+            await page.button("Load more").click()
+            await expect(online).to_have_text("120 h")
+            await expect(partly).to_be_hidden()
