@@ -148,7 +148,7 @@ async def test_whoever_is_at_a_line_stays_at_it(database: str, valkey: EmbeddedV
             await expect(lines).to_have_count(2)
             await expect(page.page.get_by_role("link", name=first["id"][:8])).to_be_focused()
             await page.visit(f"/mitras/{mitra.id}")
-            entry = page.page.get_by_role("link", name=f"pairing {first['id'][:8]}").first
+            entry = page.page.get_by_role("link", name=first["id"][:8]).first
             await entry.focus()
             await phone.goodbye()
             await expect(page.page.locator(".timeline .event-title").first).to_have_text("Offline")

@@ -80,7 +80,7 @@ async def test_what_is_asked_wrongly_is_said(database: str, valkey: EmbeddedValk
             await zone.fill("")
             await zone.press("Enter")
             await expect(zone).to_have_value("Asia/Jakarta")
-            await expect(page.page).to_have_url(re.compile(r"tz=Asia%2FJakarta$"))
+            await expect(page.page).to_have_url(re.compile(r"tz=Asia%2FJakarta"))
 
 
 async def test_days_are_those_of_the_time_zone(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:

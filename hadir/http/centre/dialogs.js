@@ -63,12 +63,15 @@ export function ask({ title, text, consequences = [], confirm, danger = false, f
   });
   dialog.addEventListener("click", (event) => event.target === dialog && leave());
   dialog.addEventListener("cancel", (event) => yes.disabled && event.preventDefault());
-  dialog.addEventListener("keydown", (event) => event.key === "Escape" && yes.disabled && event.preventDefault()); // a second one would close it
+  const over = new AbortController();
+  const stay = (event) => event.key === "Escape" && yes.disabled && event.preventDefault(); // a second one would close it
+  document.addEventListener("keydown", stay, { capture: true, signal: over.signal });
   document.body.append(dialog);
   dialog.showModal();
   (fields[0]?.field.input ?? no).focus();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
+      over.abort();
       dialog.remove();
       if (document.activeElement === document.body) document.querySelector("main h1")?.focus(); // its button is gone
       resolve(confirmed);
