@@ -694,8 +694,7 @@ PAIRS = [
     Pair("page: names are text", f"{PAGE}/dom.js", "  else element.append(...nodes);",
          '  else for (const each of nodes) each.nodeType ? element.append(each)'
          ' : element.insertAdjacentHTML("beforeend", each);', f"{FINDING}::test_a_name_is_never_markup"),
-    Pair("page: rows stay as they are now", f"{PAGE}/views/mitras.js", 'live.addEventListener("presence",',
-         'live.addEventListener("nothing",',
+    Pair("page: rows stay as they are now", f"{PAGE}/views/mitras.js", "presence: moved", "",
          f"{FINDING}::test_more_is_read_page_by_page_and_rows_stay_as_they_are_now"),
     Pair("page: asked before", f"{PAGE}/views/mitra.js", "await ask({ ...QUESTIONS[action](mitra), confirm: "
          "ACTIONS[action].label, act: () => post(path.mitra(mitra.id, `/${action}`)) });",

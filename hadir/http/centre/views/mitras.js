@@ -30,6 +30,11 @@ function tally(state) {
   return state === "online" && counts ? counts.online - counts.suspect : counts?.[state];
 }
 
+/** A row as a change of its mitra leaves it. */
+function now(row, { state, is_active, reason: why, at, open_sessions, max_sessions }) {
+  return { ...row, state, is_active, reason: why, changed_at: at, open_sessions, max_sessions };
+}
+
 export function mitras({ query, signal, setQuery }) {
   const asked = { q: query.get("q") ?? "", state: query.get("state") ?? "", sort: query.get("sort") ?? "" };
   const search = h("input", { type: "search", class: "search", value: asked.q, placeholder: "Name or id", "aria-label": "Search mitras by name or id", maxlength: "100", autocomplete: "off", spellcheck: "false", "data-search": true });
@@ -73,17 +78,13 @@ export function mitras({ query, signal, setQuery }) {
   };
   total();
   live.addEventListener("counts", total, { signal });
-  fresh(list.renew, { signal, paceMs: PACE_MS, presence: ({ more }) => more > 0 }); // of very many not all are named
-  live.addEventListener("presence", ({ detail }) => {
-    const news = new Map(detail.changes.map((each) => [each.mitra_id, each]));
-    if (!list.rows.some((row) => news.has(row.id))) return;
-    list.patch((row) => {
-      const now = news.get(row.id);
-      if (!now) return row;
-      const { state, is_active, reason: why, at, open_sessions, max_sessions } = now;
-      return { ...row, state, is_active, reason: why, changed_at: at, open_sessions, max_sessions };
-    });
-  }, { signal });
+  /** Shows what became of rows that are here; answers whether there is more than was named. */
+  const moved = ({ changes, more }) => {
+    const news = new Map(changes.map((each) => [each.mitra_id, each]));
+    if (list.rows.some((row) => news.has(row.id))) list.patch((row) => (news.has(row.id) ? now(row, news.get(row.id)) : row));
+    return more > 0;
+  };
+  fresh(list.renew, { signal, paceMs: PACE_MS, presence: moved });
 
   const node = h(
     "div",
