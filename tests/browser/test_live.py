@@ -18,7 +18,6 @@ from tests.support.system import System
 LOST = "WebSocket connection to|net::ERR_|Failed to load resource"
 """What Chromium says by itself of a server that is away."""
 GREY = "(place) => getComputedStyle(document.querySelector(place)).filter.includes('grayscale')"
-MOVE = "UPDATE mitra_presence SET is_active = NOT is_active WHERE mitra_id = $1"
 POINTS_SINCE = """async (began) => {
     const modules = performance.getEntriesByType("resource").map((each) => each.name);
     const { hour } = await import(modules.find((each) => each.endsWith("/hour.js")));
@@ -61,12 +60,12 @@ async def test_a_fresh_page_has_the_last_hour(database: str, valkey: EmbeddedVal
 
 async def test_the_plots_grow_by_what_the_page_hears(database: str, valkey: EmbeddedValkey, browser: Browser) -> None:
     async with System(database, valkey.url, CALM) as system:
-        served, mitra = await system.instance(), await system.account()
+        served = await system.instance()
         async with window(browser, served, await system.account("viewer")) as page:
             began = await page.page.evaluate("Date.now() / 1000")
 
             async def grown() -> bool:
-                await system.sql.execute(MOVE, mitra.id)  # so that frames come all the time
+                await system.phone(served, await system.account())  # so that frames come all the time
                 return int(await page.page.evaluate(POINTS_SINCE, began)) >= 4
 
             await eventually(grown, 30)
