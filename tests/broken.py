@@ -849,9 +849,13 @@ PAIRS = [
          "tests/http/test_timelines.py::test_of_a_large_wave_the_first_offers_are_listed_and_all_are_counted"),
     Pair("record: sorted by change", f"{QUERIES}/mitras_changed.sql", "ORDER BY p.changed_at DESC, p.mitra_id DESC",
          "ORDER BY p.mitra_id DESC", f"{LOOKUP}::test_mitras_are_sorted_by_name_or_by_their_last_change"),
-    Pair("a stop ends the bus, whatever it is at", f"{RT}/bus.py", "            heed_cancellation()\n", "",
+    Pair("a stop ends the bus, whatever it is at", f"{RT}/bus.py",
+         "            await asyncio.wait(tasks)\n",
+         "            try:\n                await asyncio.wait(tasks)\n"
+         "            except asyncio.CancelledError:\n                pass\n",
          f"{CANCELLED}::test_a_stop_that_meets_a_lost_subscription_is_heeded"),
-    Pair("a stop ends every part, whatever it is at", f"{RT}/node.py", "            heed_cancellation()\n", "",
+    Pair("a stop ends every part, whatever it is at", f"{RT}/node.py",
+         'while self.state != "stopped":', "while True:",
          f"{CANCELLED}::test_a_stop_that_meets_a_crash_is_heeded"),
 ]  # fmt: skip
 

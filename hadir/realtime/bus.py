@@ -14,7 +14,6 @@ from redis.exceptions import RedisError
 
 from hadir import metrics
 from hadir.errors import ValkeyUnavailable
-from hadir.realtime.cancelling import heed_cancellation
 from hadir.realtime.keys import Keys
 from hadir.realtime.valkey import LOST, Valkey, connect
 
@@ -100,11 +99,9 @@ class Bus:
         while True:
             client = connect(self._url, connections=2)
             try:
-                async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._fail_on_demand())
-                    tasks.create_task(self._listen(client))
-            except* (*LOST, RedisError, TimeoutError, _Deaf) as group:
-                log.info("bus.reconnects", extra={"why": repr(group.exceptions[0])})
+                await self._listen_or_fail(client)
+            except (*LOST, RedisError, TimeoutError, _Deaf) as why:
+                log.info("bus.reconnects", extra={"why": repr(why)})
             finally:
                 self._down()
                 try:
@@ -112,8 +109,19 @@ class Bus:
                         await client.connection_pool.disconnect(inuse_connections=True)
                 except (*LOST, TimeoutError, RedisError):
                     log.info("bus.disconnect_failed")
-            heed_cancellation()
             await asyncio.sleep(CANARY_S / 2)
+
+    async def _listen_or_fail(self, client: Any) -> None:
+        """No TaskGroup: before Python 3.13 one that has just failed swallows a cancellation, and this begins again."""
+        tasks = [asyncio.create_task(self._fail_on_demand()), asyncio.create_task(self._listen(client))]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in ended:
+            task.result()
 
     async def _fail_on_demand(self) -> None:
         self._failed.clear()

@@ -21,6 +21,8 @@ from hadir.realtime.valkey import Valkey
 log = logging.getLogger(__name__)
 
 ROWS_PER_SCRIPT = 100
+SEED_ROWS_PER_SCRIPT = 50
+"""Fewer: a seed runs for long, and nobody waits for it, but everybody for its scripts."""
 BEATS_PER_SCRIPT = 300
 """More cost the server's other clients too long a wait, where the mirror holds a million."""
 FAILED_MAX = 10_000
@@ -135,7 +137,7 @@ class Mirror:
         False when the lease was lost. Raises `ValkeyUnavailable`.
         """
         newer = await asyncio.gather(
-            *(self._apply_chunk(reading, chunk, (), token) for chunk in chunks(reading.rows, ROWS_PER_SCRIPT))
+            *(self._apply_chunk(reading, chunk, (), token) for chunk in chunks(reading.rows, SEED_ROWS_PER_SCRIPT))
         )
         if None in newer:
             return False

@@ -26,7 +26,6 @@ from hadir.realtime.availability import Availability
 from hadir.realtime.bell import Bell
 from hadir.realtime.board import Board
 from hadir.realtime.bus import Bus, BusEvent
-from hadir.realtime.cancelling import heed_cancellation
 from hadir.realtime.census import answer_census
 from hadir.realtime.connection import Connection, MitraSockets
 from hadir.realtime.customers import Customer, CustomerSockets
@@ -284,7 +283,7 @@ class Node:
         self._background.add(task)
 
     async def _keep_running(self, run: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while self.state != "stopped":  # before Python 3.13 a TaskGroup that has just failed swallows a cancellation
             try:
                 await run()
             except HadirError as error:
@@ -292,7 +291,6 @@ class Node:
             except Exception:
                 metrics.ERRORS.labels("task").inc()
                 log.exception("task.crashed", extra={"task": getattr(run, "__qualname__", "")})
-            heed_cancellation()
             await asyncio.sleep(RESTART_S)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

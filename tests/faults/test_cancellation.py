@@ -332,5 +332,6 @@ async def test_a_stop_that_meets_a_crash_is_heeded(database: str, valkey: Embedd
 
         running = asyncio.create_task(node._keep_running(run))
         await asyncio.wait_for(ending.wait(), 5)
+        node.state = "stopped"
         await ends_when_cancelled(running, goes_on)
         assert begun == [1]

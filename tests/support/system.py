@@ -326,7 +326,7 @@ class System:
                     report = await verifier.compare()
                 except StoreUnavailable as away:  # for a moment, on a machine that has no time for it
                     raise AssertionError(str(away)) from away
-                assert (report.differences, report.silent) == ([], [])
+                assert (report.differences, report.silent) == ([], []), f"{report}"
                 return True
 
             await eventually(clean, within)
