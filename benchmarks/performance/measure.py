@@ -124,22 +124,20 @@ async def beats(server: Server, load: Load, size: Size, rate: float) -> tuple[di
     They have all been there before, so they are taken out first. Raises `TimeoutError`.
     """
     async with redis.Redis.from_url(server.valkey_url) as valkey, asyncio.timeout(size.seconds + RECORDED_S):
-        left = await _forgotten(valkey) if server.records else 0
+        if server.records:
+            await asyncio.sleep(SETTLE_S)  # the last flush of those before is through
+            for start in range(0, len(known := await _recorded(valkey)), 1_000):
+                await valkey.unlink(*known[start : start + 1_000])
         spent = server.cpu_s
         beaten = await load(f"beat {rate} {size.seconds}")
-        while server.records and await valkey.dbsize() < left + min(size.sockets, beaten["answered"]):
+        while server.records and len(await _recorded(valkey)) < min(size.sockets, beaten["answered"]):
             await asyncio.sleep(LOOK_S)
         return beaten, server.cpu_s - spent
 
 
-async def _forgotten(valkey: redis.Redis) -> int:
-    """Removes every beat, once the last flush is through; answers how many other keys there are."""
-    await asyncio.sleep(SETTLE_S)
-    others = int(await valkey.dbsize())
-    found = [key async for key in valkey.scan_iter("mitra:heartbeat:*", count=5_000)]
-    for start in range(0, len(found), 1_000):
-        await valkey.unlink(*found[start : start + 1_000])
-    return others - len(found)
+async def _recorded(valkey: redis.Redis) -> list[bytes]:
+    """The keys of all beats."""
+    return list({key async for key in valkey.scan_iter("mitra:heartbeat:*", count=5_000)})
 
 
 async def of_beacon(server: Server, size: Size) -> dict[str, float]:
