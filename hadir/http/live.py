@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from hadir.http.auth import reader
 from hadir.http.pages import LIMIT_MAX
-from hadir.http.requests import json_response, node_of, whole
+from hadir.http.requests import json_response, node_of, until_gone, whole
 from hadir.http.sockets import require_ready
 from hadir.realtime.activity import read_last
 from hadir.realtime.messages import CloseCode
@@ -94,7 +94,7 @@ class EventStream(Response):
             self._peer.start(self)
             async with asyncio.TaskGroup() as tasks:
                 writing = tasks.create_task(self._write(send))
-                tasks.create_task(_until_gone(receive, writing))
+                tasks.create_task(_end_when_gone(receive, writing))
         finally:
             self._peer.ended(None)
 
@@ -113,7 +113,6 @@ class EventStream(Response):
         await send({"type": "http.response.body", "body": f": {self._code.text}\n\n".encode(), "more_body": False})
 
 
-async def _until_gone(receive: Receive, writing: asyncio.Task[None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _end_when_gone(receive: Receive, writing: asyncio.Task[None]) -> None:
+    await until_gone(receive)
     writing.cancel()

@@ -14,7 +14,7 @@ from hadir.http.auth import acted, operator, reader
 from hadir.http.pages import LATEST, NEWEST, Position, page
 from hadir.http.pairings import shown
 from hadir.http.requests import json_body, json_response, node_of, optional_whole, path_id
-from hadir.realtime.pairing import PairingStatus
+from hadir.realtime.pairing import Pairing, PairingStatus
 from hadir.realtime.pairings import unknown_pairing
 from hadir.realtime.payment import RUPIAH_MAX
 from hadir.realtime.session import SessionStatus
@@ -49,15 +49,20 @@ async def pairings(request: Request) -> Response:
     return json_response({"pairings": [pairing_of(record) for record in found], "next": following})
 
 
-async def pairing(request: Request) -> Response:
-    """One pairing with its waves: who was offered it, and what became of that."""
+async def pairing_asked_for(request: Request) -> Pairing:
+    """Of the path, for somebody who may read. Raises `Refused` (401, 403, 404)."""
     node = node_of(request)
     await reader(node, request)
-    pairing_id = path_id(request, "id")
-    found = await read_pairing(node.postgres, pairing_id)
+    found = await read_pairing(node.postgres, path_id(request, "id"))
     if found is None:
         raise unknown_pairing()
-    offers = [dict(record) for record in await node.postgres.fetch(sql("pairing_offers"), pairing_id, OFFERS_MAX)]
+    return found
+
+
+async def pairing(request: Request) -> Response:
+    """One pairing with its waves: who was offered it, and what became of that."""
+    node, found = node_of(request), await pairing_asked_for(request)
+    offers = [dict(record) for record in await node.postgres.fetch(sql("pairing_offers"), found.id, OFFERS_MAX)]
     waves = max((offer["wave"] for offer in offers), default=0)
     return json_response(await shown(node, found) | {"waves": waves, "offers": offers})
 

@@ -17,7 +17,7 @@ from hadir.http.csv_stream import CsvStream
 from hadir.http.pages import LAST_ID, LIMIT, LIMIT_MAX, cursor, pack
 from hadir.http.periods import LATEST, Period, period_of
 from hadir.http.report_rows import Day, Row
-from hadir.http.requests import json_response, node_of, whole
+from hadir.http.requests import json_response, node_of, until_gone, whole
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.messages import is_uuid
 
@@ -115,7 +115,7 @@ class Reports:
 
 async def _in_time(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What the work comes to. Raises `Refused` (503) when it takes too long, `ClientDisconnect` when nobody waits."""
-    making, leaving = asyncio.create_task(work), asyncio.create_task(_left(request))
+    making, leaving = asyncio.create_task(work), asyncio.create_task(until_gone(request.receive))
     try:
         await asyncio.wait((making, leaving), timeout=MAKE_S, return_when=asyncio.FIRST_COMPLETED)
         if making.done():
@@ -128,11 +128,6 @@ async def _in_time(request: Request, work: Coroutine[Any, Any, T]) -> T:
         making.cancel()
         leaving.cancel()
         await asyncio.wait((making, leaving))
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _rows(pieces: AsyncIterator[Sequence[Row]], columns: Sequence[str]) -> list[Row]:

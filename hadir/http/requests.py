@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
 from hadir.errors import Refused
 from hadir.realtime.messages import fits, is_uuid
@@ -106,3 +107,9 @@ def path_id(request: Request, name: str) -> str:
     if not is_uuid(value):
         raise Refused(422, "bad_field", f"{name} must be a UUID.", field=name)
     return value
+
+
+async def until_gone(receive: Receive) -> None:
+    """Returns when the client has hung up, or has its whole answer."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

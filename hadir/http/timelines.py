@@ -13,15 +13,14 @@ from starlette.responses import Response
 from hadir.db.queries import sql
 from hadir.http import sentences
 from hadir.http.auth import reader
+from hadir.http.market import pairing_asked_for
 from hadir.http.mitras import unknown_mitra
 from hadir.http.pages import LATEST, Position, page
 from hadir.http.pairings import shown
 from hadir.http.requests import json_response, node_of, path_id
 from hadir.realtime import rows as presence_rows
 from hadir.realtime.pairing import PairingStatus
-from hadir.realtime.pairings import unknown_pairing
 from hadir.realtime.told import fields_of
-from hadir.realtime.work import read_pairing
 
 Entry = dict[str, Any]
 LAST: Position = {"at": LATEST, "tie": chr(0x10FFFF)}
@@ -66,15 +65,10 @@ async def mitra(request: Request) -> Response:
 
 async def pairing(request: Request) -> Response:
     """What became of a pairing, oldest first: waves, offers, answers, the decision."""
-    node = node_of(request)
-    await reader(node, request)
-    pairing_id = path_id(request, "id")
-    found = await read_pairing(node.postgres, pairing_id)
-    if found is None:
-        raise unknown_pairing()
-    waves = await node.postgres.fetch(sql("pairing_waves_made"), pairing_id, WAVES_LISTED)
-    offers = await node.postgres.fetch(sql("pairing_offers_listed"), pairing_id, OFFERS_OF_WAVE, OFFERS_LISTED)
-    closed = dict(await node.postgres.fetch(sql("pairing_offers_closed"), pairing_id))
+    node, found = node_of(request), await pairing_asked_for(request)
+    waves = await node.postgres.fetch(sql("pairing_waves_made"), found.id, WAVES_LISTED)
+    offers = await node.postgres.fetch(sql("pairing_offers_listed"), found.id, OFFERS_OF_WAVE, OFFERS_LISTED)
+    closed = dict(await node.postgres.fetch(sql("pairing_offers_closed"), found.id))
     what = fields_of(found)
     entries = [
         _entry(found.created_at, "created", "The customer asked for a mitra."),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import jsonschema
@@ -12,10 +14,11 @@ from hadir.dev.embedded import EmbeddedValkey
 from hadir.http import asyncapi, live, protocol
 from hadir.realtime import dashboards
 from hadir.realtime.messages import encode
-from tests.faults.test_interleavings import cut_off_from_postgres
+from hadir.realtime.watch import Watcher
+from tests.faults.test_interleavings import cut_off_from_postgres, node_of
 from tests.support import eventually
 from tests.support.streams import PATH, listening
-from tests.support.system import FAST, System
+from tests.support.system import FAST, Served, System
 
 CALM = {**FAST, "MITRA_HEARTBEAT_INTERVAL_SECONDS": "10", "MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 MUCH = encode("presence", changes=[{"mitra_id": "x" * 100_000}], more=0)
@@ -139,34 +142,40 @@ async def test_silence_is_broken_by_comments(database: str, valkey: EmbeddedValk
             live.COMMENT_S = before
 
 
+@asynccontextmanager
+async def by_hand(system: System, served: Served) -> AsyncIterator[tuple[socket.socket, Watcher]]:
+    """A stream whose client reads only when told to, and has half a second for it; and the server's end of it."""
+    viewer, loop, before = await system.account("viewer"), asyncio.get_running_loop(), protocol.UNREAD_S
+    raw, protocol.UNREAD_S = socket.socket(), 0.5
+    try:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.setblocking(False)
+        await loop.sock_connect(raw, ("127.0.0.1", served.internal_port))
+        head = f"GET {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: {viewer.bearer['Authorization']}\r\n\r\n"
+        await loop.sock_sendall(raw, head.encode())
+        watching = node_of(served).dashboards
+        await eventually(lambda: len(watching) == 1 and all(each.started for each in watching))
+        (watcher,) = watching
+        yield raw, watcher
+    finally:
+        protocol.UNREAD_S = before
+        raw.close()
+
+
 async def test_who_does_not_read_is_cut_off_and_only_it_notices(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url, CALM) as system:
-        served, viewer = await system.instance(), await system.account("viewer")
-        node, loop = served.node, asyncio.get_running_loop()
-        assert node is not None
-        before, protocol.UNREAD_S = protocol.UNREAD_S, 0.5
-        raw = socket.socket()
-        try:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            raw.setblocking(False)
-            await loop.sock_connect(raw, ("127.0.0.1", served.internal_port))
-            head = f"GET {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: {viewer.bearer['Authorization']}\r\n\r\n"
-            await loop.sock_sendall(raw, head.encode())
-            await eventually(lambda: len(node.dashboards) == 1)
-            (deaf,) = node.dashboards
-            await eventually(lambda: deaf.started)
+        served = await system.instance()
+        watching = node_of(served).dashboards
+        async with by_hand(system, served) as (_, deaf):
             stream = await listening(system, served, await system.account("viewer"))
             for _ in range(100):  # more than a kernel takes in for both ends
                 deaf.send(MUCH)
             await eventually(lambda: deaf.busy)
             await system.phone(served, await system.account())
             await stream.event("presence")
-            await eventually(lambda: list(node.dashboards) != [deaf] and deaf not in node.dashboards, 10)
-            assert len(node.dashboards) == 1
+            await eventually(lambda: list(watching) != [deaf] and deaf not in watching, 10)
+            assert len(watching) == 1
             await stream.leave()
-        finally:
-            protocol.UNREAD_S = before
-            raw.close()
 
 
 def reached(until: float) -> bool:
@@ -175,20 +184,10 @@ def reached(until: float) -> bool:
 
 async def test_who_reads_slowly_gets_all_of_it(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url, CALM) as system:
-        served, viewer = await system.instance(), await system.account("viewer")
-        node, loop = served.node, asyncio.get_running_loop()
-        assert node is not None
-        before, protocol.UNREAD_S = protocol.UNREAD_S, 0.5
-        raw = socket.socket()
-        try:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            raw.setblocking(False)
-            await loop.sock_connect(raw, ("127.0.0.1", served.internal_port))
-            head = f"GET {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: {viewer.bearer['Authorization']}\r\n\r\n"
-            await loop.sock_sendall(raw, head.encode())
-            await eventually(lambda: len(node.dashboards) == 1 and all(each.started for each in node.dashboards))
-            (slow,) = node.dashboards
+        served = await system.instance()
+        async with by_hand(system, served) as (raw, slow):
             slow.send(encode("presence", changes=[{"mitra_id": "x" * LONG}], more=0))
+            loop = asyncio.get_running_loop()
             began, got, ended = loop.time(), 0, False
             while not ended and got < LONG:
                 data = await loop.sock_recv(raw, 1 << 18)
@@ -197,9 +196,6 @@ async def test_who_reads_slowly_gets_all_of_it(database: str, valkey: EmbeddedVa
                 await eventually(partial(reached, until))
             assert got >= LONG
             assert loop.time() - began > 5 * protocol.UNREAD_S
-        finally:
-            protocol.UNREAD_S = before
-            raw.close()
 
 
 async def test_numbers_out_of_bounds_are_refused(database: str, valkey: EmbeddedValkey) -> None:
