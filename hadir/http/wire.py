@@ -256,13 +256,15 @@ class Wire(asyncio.Protocol):
 
     def _take(self, frame: Frame, parsing: Parsing) -> None:
         match frame.opcode:
+            case Opcode.CLOSE:
+                self._hung_up(parsing)
+            case _ if self._closing:
+                pass  # what comes behind the end is no sign of life; the parser still answers a ping (RFC 6455, 5.5.2)
             case Opcode.PING:
                 self._flush(parsing)
                 self._peer.ping()
             case Opcode.PONG:
                 self._peer.frame()
-            case Opcode.CLOSE:
-                self._hung_up(parsing)
             case _:
                 self._take_part(frame, parsing)
 
@@ -275,8 +277,6 @@ class Wire(asyncio.Protocol):
             self._peer.frame()
             return
         whole, parsing.parts = b"".join(parsing.parts), []
-        if self._closing:
-            return
         if not parsing.is_text:
             self._peer.binary()
             return
