@@ -86,7 +86,7 @@ class Heartbeats:
             await self._send_all()
             return
         now = time.monotonic()
-        if not self._dirty and now - self._flushed_at < IDLE_FLUSH_S:
+        if not self._dirty and now < min(self._flushed_at + IDLE_FLUSH_S, self._lease_due):
             return
         batch, self._dirty = self._dirty, {}
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import takewhile
@@ -70,6 +70,24 @@ def still_living(lived: Collection[str], instances: Sequence[Instance], postgres
     return {each.id for each in instances if each.age_s < DEAD_S or (postgres_s < DEAD_S and each.id in lived)}
 
 
+def absences(
+    known: Mapping[str, tuple[float, float]], leases: Mapping[str, bool | None], now: float, stale_s: float
+) -> dict[str, tuple[float, float]]:
+    """Since when and until when instances were seen without a lease, look after look.
+
+    `leases` is a look at `now`; None: who could not be looked at. For whom that is so, what was known counts only if
+    it had lasted for a stale period: a lease that was missing for a moment may be back, and proves nothing.
+    """
+    found = {}
+    for instance_id, has_lease in leases.items():
+        since, until = known.get(instance_id, (now, now))
+        if has_lease is False:
+            found[instance_id] = since, now
+        elif has_lease is None and until - since > stale_s:
+            found[instance_id] = since, until
+    return found
+
+
 def older_leads(instance_id: str, instances: Sequence[Instance]) -> bool:
     """Whether one that started earlier is there to lead. `instances` in the order in which they started."""
     older = takewhile(lambda each: each.id != instance_id, instances)
@@ -116,8 +134,8 @@ class Liveness:
         self._beating = asyncio.Lock()
         """No beat is under way when the row goes: it would bring it back, and others would judge it."""
         self._read_at = 0.0
-        self._without_lease: dict[str, float] = {}
-        """Since when (monotonic) others had no lease while Postgres could not say who lives; until they speak."""
+        self._absences: dict[str, tuple[float, float]] = {}
+        """Of leases, while Postgres could not say who lives; until they speak."""
         self._living: set[str] = set()
         self.instances: Sequence[Instance] = ()
 
@@ -127,8 +145,7 @@ class Liveness:
 
     def live_ids(self) -> list[str]:
         """Instances that live: their leases a warm mirror needs, their sockets are there."""
-        now = time.monotonic()
-        gone = {each for each, since in self._without_lease.items() if now - since > self._stale_s}
+        gone = {each for each, (since, until) in self._absences.items() if until - since > self._stale_s}
         return [
             each.id
             for each in self.instances
@@ -163,8 +180,8 @@ class Liveness:
         said = self._state(), self._sockets(), *self._vitals.take(time.monotonic())
         await self._postgres.execute(sql("instance_beat"), self.instance_id, self._name, __version__, *said)
         await self._read()
-        silent = {each.id for each in self.instances if each.age_s >= DEAD_S}
-        self._without_lease = {each: since for each, since in self._without_lease.items() if each in silent}
+        silent = [each.id for each in self.instances if each.age_s >= DEAD_S]
+        self._absences = absences(self._absences, dict.fromkeys(silent), self._read_at, self._stale_s)
 
     async def _read(self) -> None:
         read_at = time.monotonic()
@@ -191,12 +208,10 @@ class Liveness:
     async def _watch_leases(self) -> None:
         """Without Postgres: once an instance's lease is gone for a stale period, its mitras' beats are stale, too."""
         now = time.monotonic()
-        for each in self.instances:
-            has_lease = await self._has_lease(each.id)
-            if has_lease:
-                self._without_lease.pop(each.id, None)
-            elif has_lease is False:
-                self._without_lease.setdefault(each.id, now)
+        leases = {each.id: await self._has_lease(each.id) for each in self.instances}
+        if leases.get(self.instance_id) is False:
+            leases = dict.fromkeys(leases)  # the mirror has been wiped: that others have none proves nothing
+        self._absences = absences(self._absences, leases, now, self._stale_s)
 
     async def _judge_for_ever(self) -> None:
         while True:

@@ -14,7 +14,7 @@ import pytest
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.errors import PostgresUnavailable
 from hadir.realtime import capacity, liveness, mirror
-from hadir.realtime.liveness import Instance, still_living
+from hadir.realtime.liveness import Instance, absences, still_living
 from hadir.realtime.node import Node
 from tests.support import eventually
 from tests.support.system import FAST, Account, Served, System
@@ -266,7 +266,7 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
             killed = await system.process()
             await eventually(lambda: len(node_of(served).liveness.live_ids()) == 2)
             await eventually(lambda: node_of(served).mirror.counts())
-            own_postgres.kill()
+            await own_postgres.stop()  # not killed: that would lose its last second, a row of the killed one in it
             await killed.kill()
             await eventually(lambda: not node_of(served).postgres.available, 10)
             await eventually(lambda: node_of(served).liveness.live_ids() == [node_of(served).id], 15)
@@ -314,6 +314,32 @@ def test_who_was_dead_before_an_outage_of_postgres_is_given_nothing() -> None:
 
     assert still_living({"a"}, seen(a=60, b=60, c=1), postgres_s=0.5) == {"a", "c"}
     assert still_living({"a"}, seen(a=60, b=60, c=1), postgres_s=liveness.DEAD_S) == {"c"}
+
+
+def test_a_lease_that_was_missing_for_a_moment_proves_nothing() -> None:
+    once = absences({}, {"a": False, "b": True}, now=10, stale_s=2)
+    assert once == {"a": (10, 10)}
+    assert absences(once, {"a": None, "b": None}, now=20, stale_s=2) == {}, "it may have come back between the looks"
+    twice = absences(once, {"a": False, "b": False}, now=13, stale_s=2)
+    assert twice == {"a": (10, 13), "b": (13, 13)}
+    assert absences(twice, {"a": None, "b": None}, now=20, stale_s=2) == {"a": (10, 13)}, "known to be gone"
+    assert absences(twice, {"a": True}, now=20, stale_s=2) == {}
+
+
+async def test_a_mirror_wiped_while_postgres_is_away_proves_nobody_dead(
+    valkey: EmbeddedValkey, own_postgres: EmbeddedPostgres
+) -> None:
+    async with System(own_postgres.url, valkey.url, CALM) as system:
+        looks, other = await system.instance(), await system.instance()
+        seen = node_of(looks).liveness
+        there = {node_of(looks).id, node_of(other).id}
+        await eventually(lambda: {*seen.live_ids()} == there, 10)
+        await own_postgres.stop()
+        await system.valkey.flushall()  # and nobody can fill it again, or take a lease in it
+        seen._stale_s = 0.0
+        for _ in range(2):
+            await seen._watch_leases()
+        assert {*seen.live_ids()} == there
 
 
 async def test_two_changes_of_the_capacity_at_once_agree(database: str, valkey: EmbeddedValkey) -> None:

@@ -310,7 +310,9 @@ async def test_a_close_of_ours_is_sent_once_and_no_message_after_it() -> None:
     assert not line.ended, "the peer's own close frame is waited for"
     wire.data_received(Frame(Opcode.CLOSE, b"\x11\x96").serialize(mask=True))
     assert (line.ended, peer.heard) == ("closed", [("ended", None)])
-    assert line.written.endswith(farewell + b"\x8a\x02up"), "whoever has not said goodbye may still ask (RFC 6455, 5.5.2)"
+    assert line.written.endswith(farewell + b"\x8a\x02up"), (
+        "whoever has not said goodbye may still ask (RFC 6455, 5.5.2)"
+    )
     wire._stop_timer()
 
 
