@@ -25,8 +25,8 @@ from tests.support.system import FAST
 NO_SKIP = os.environ.get("HADIR_TESTS_NO_SKIP") == "1"
 ROOT = Path(__file__).parent.parent
 HEAVY = (
-    "tests/browser/test_access.py",
-    "tests/browser/test_acting.py",
+    "tests/browser/test_access.py::test_axe_finds_nothing_serious",
+    "tests/browser/test_acting.py::test_deactivating_takes_less_than_a_second",
     "tests/db/test_plans.py",
     "tests/dev/test_command.py",
     "tests/dev/test_market.py",
@@ -35,7 +35,6 @@ HEAVY = (
     "tests/faults/test_online_hours.py",
     "tests/faults/test_under_load.py",
     "tests/foreign/test_foreign.py",
-    "tests/http/test_contract.py",
     "tests/realtime/test_timers.py",
 )
 """These take all cores, or judge by the clock: one process of several (`-n`) runs all of them, never two at once."""
@@ -54,7 +53,8 @@ class HeavyOnes(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has n
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> HeavyOnes | None:
-    assert all((ROOT / path).exists() for path in HEAVY), "one was renamed and would run beside the others"
+    for path, _, test in (each.partition("::") for each in HEAVY):
+        assert f"def {test}" in (ROOT / path).read_text(), f"{path}::{test} was renamed and would run beside the others"
     return HeavyOnes(config, log) if config.getoption("dist") == "load" else None
 
 

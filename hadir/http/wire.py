@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # in C, where that is there
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
@@ -36,13 +36,6 @@ FIN_TEXT, FIN_PING, PONG = 0x81, 0x89, 0x8A
 BEAT = re.compile(rb'\{"type": ?"ping"(?:, ?"id": ?"([\w.:-]{1,36})")?\}', re.ASCII)
 """A heartbeat as encoders of JSON write it, without an id or with a plain one; any other goes the long way."""
 BEAT_SIZES = range(len('{"type":"ping"}'), len('{"type": "ping", "id": ""}') + 36 + 1)
-
-
-def payload_of(frame: bytes) -> bytes:
-    """Of a masked frame with a payload of at most 125 bytes (RFC 6455, 5.3)."""
-    size = len(frame) - 6
-    mask = (frame[2:6] * (size // 4 + 1))[:size]
-    return (int.from_bytes(frame[6:]) ^ int.from_bytes(mask)).to_bytes(size)
 
 
 def past(head: bytes, left: int, data: bytes) -> tuple[bytes, int]:
@@ -219,17 +212,17 @@ class Wire(asyncio.Protocol):
 
     def _is_beat(self, data: bytes) -> bool:
         """Takes a whole, lone heartbeat: a `ping` message, or a Ping frame."""
-        size = len(data)
-        if size < 6 or data[1] != MASKED | size - 6 or size > SHORT_MAX + 6:
+        size = len(data) - 6
+        if size < 0 or data[1] != MASKED | size or size > SHORT_MAX:
             return False
         if data[0] == FIN_TEXT:
-            if size - 6 not in BEAT_SIZES or (beat := BEAT.fullmatch(payload_of(data))) is None:
+            if size not in BEAT_SIZES or (beat := BEAT.fullmatch(apply_mask(data[6:], data[2:6]))) is None:
                 return False
             if (now := self._peer.beaten("text")) is not None:
                 self._transport.write(pongs.frame(now, beat[1]))
             return True
         if data[0] == FIN_PING:
-            self._transport.write(bytes((PONG, size - 6)) + payload_of(data))
+            self._transport.write(bytes((PONG, size)) + apply_mask(data[6:], data[2:6]))
             self._peer.beaten("control")
             return True
         return False

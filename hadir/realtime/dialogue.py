@@ -204,10 +204,10 @@ class Dialogue:
 
     def _spend(self, now: float) -> Sequence[Effect]:
         """Takes one frame from the budget (a token bucket)."""
-        earned = (now - self._frames_at) * FRAMES_PER_S
-        self._frames_left = min(FRAMES_BURST, self._frames_left + earned) - 1.0
+        left = self._frames_left + (now - self._frames_at) * FRAMES_PER_S
+        self._frames_left = left = (left if left < FRAMES_BURST else FRAMES_BURST) - 1.0
         self._frames_at = now
-        if self._frames_left >= 0.0:
+        if left >= 0.0:
             return ()
         self._frames_left = 0.0
         why = f"At most {FRAMES_PER_S:g} frames a second, {FRAMES_BURST:g} at once, are allowed."

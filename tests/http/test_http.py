@@ -121,7 +121,7 @@ async def test_waiting_for_a_change_of_state(database: str, valkey: EmbeddedValk
             return found
 
         waiter = asyncio.create_task(waiting())
-        await eventually(lambda: first.node.waiters.of([mitra.id]))  # type: ignore[union-attr]
+        await eventually(lambda: system.waits(first, mitra))
         await system.phone(second, mitra)
         assert (await asyncio.wait_for(waiter, 5))["online"] is True
         answer = await system.http.get(f"{first.url}/api/mitra/state", params={"wait": "99"}, headers=mitra.bearer)

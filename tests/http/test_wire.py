@@ -17,7 +17,7 @@ from websockets.server import ServerProtocol
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.http.protocol import HttpProtocol, SocketProtocol
-from hadir.http.wire import LATE_MAX, SLICE, UNREAD_MAX, Wire, past, payload_of
+from hadir.http.wire import LATE_MAX, SLICE, UNREAD_MAX, Wire, past
 from hadir.realtime.dialogue import Dialogue
 from hadir.realtime.messages import MESSAGE_MAX, MITRA_SENDS, CloseCode
 from hadir.realtime.peer import Login, Peer
@@ -290,11 +290,6 @@ def test_where_a_stream_stands_does_not_depend_on_how_it_is_cut(
     first = data.draw(st.integers(0, at))
     assert past(*past(b"", 0, stream[:first]), stream[first:at]) == past(b"", 0, stream[:at])
     assert (past(b"", 0, stream[:at]) == (b"", 0)) == (at in ends)
-
-
-@given(st.binary(max_size=125))
-def test_a_short_frames_payload_is_unmasked(payload: bytes) -> None:
-    assert payload_of(Frame(Opcode.TEXT, payload).serialize(mask=True)) == payload
 
 
 async def test_a_close_of_ours_is_sent_once_and_no_message_after_it() -> None:

@@ -253,7 +253,7 @@ async def test_a_waiting_request_of_a_mitra_hears_of_offers_and_by_its_etag_of_w
     assert (state.json()["offers"], state.json()["sessions"]) == ([], [])
     asked = market.system.ask(second, mitra, "GET", "/api/mitra/state", params={"wait": "20"}, timeout=25)
     waiter = asyncio.create_task(asked)
-    await eventually(lambda: second.node.waiters.of([mitra.id]))  # type: ignore[union-attr]
+    await eventually(lambda: market.system.waits(second, mitra))
     pairing = await market.system.pair(first, await market.system.account("customer"))
     (offer,) = (await asyncio.wait_for(waiter, 5)).json()["offers"]
     assert offer["pairing_id"] == pairing["id"]

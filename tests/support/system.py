@@ -274,6 +274,12 @@ class System:
 
     # what is true
 
+    def waits(self, served: Served, account: Account) -> bool:
+        """Whether a request of this one has read what it compares with, and waits until that is another."""
+        assert served.node is not None
+        waiting = served.node.waiters._waiting.get(account.id, ())
+        return any(wait.changed._waiters for wait in waiting)
+
     async def row(self, account: Account) -> asyncpg.Record:
         record = await self.sql.fetchrow(
             "SELECT *, mitra_presence_state(is_online, suspect_since) AS state FROM mitra_presence WHERE mitra_id = $1",
