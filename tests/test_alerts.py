@@ -24,7 +24,8 @@ from tests.support.system import Served, System
 from tests.test_operations_document import DOCUMENT, ROOT, table
 
 FOLDER = ROOT / "deploy/prometheus"
-RULES_FILE, TESTS_FILE, CONFIG_FILE = (FOLDER / f"{name}.yml" for name in ("hadir.rules", "hadir.tests", "prometheus"))
+RULES_FILE, CONFIG_FILE = FOLDER / "hadir.rules.yml", FOLDER / "prometheus.yml"
+TESTS_FILES = sorted(FOLDER.glob("*.tests.yml"))
 RULES = [rule for group in yaml.safe_load(RULES_FILE.read_text())["groups"] for rule in group["rules"]]
 ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
@@ -66,13 +67,13 @@ def test_rules_and_configuration_are_right() -> None:
 
 @needs_promtool
 def test_each_alert_fires_and_stays_quiet_as_its_tests_say() -> None:
-    check("test", "rules", TESTS_FILE)
+    check("test", "rules", *TESTS_FILES)
 
 
 def test_each_alert_has_a_test_in_which_it_fires_and_one_in_which_it_does_not() -> None:
-    document = yaml.safe_load(TESTS_FILE.read_text())
-    assert document["rule_files"] == [RULES_FILE.name]
-    cases = [case for test in document["tests"] for case in test["alert_rule_test"]]
+    documents = [yaml.safe_load(path.read_text()) for path in TESTS_FILES]
+    assert all(document["rule_files"] == [RULES_FILE.name] for document in documents)
+    cases = [case for document in documents for test in document["tests"] for case in test["alert_rule_test"]]
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == set(ALERTS)
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == set(ALERTS)
 
