@@ -295,6 +295,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._tell(self.on_frame)
 
     def _tell(self, told: Callable[[], None] | None) -> None:
+        if self.closing:
+            return
         if told is not None:
             told()
             return

@@ -71,19 +71,26 @@ def still_living(lived: Collection[str], instances: Sequence[Instance], postgres
 
 
 def absences(
-    known: Mapping[str, tuple[float, float]], leases: Mapping[str, bool | None], now: float, stale_s: float
+    known: Mapping[str, tuple[float, float]],
+    leases: Mapping[str, bool | None],
+    now: float,
+    *,
+    stale_s: float,
+    unseen_s: float,
 ) -> dict[str, tuple[float, float]]:
     """Since when and until when instances were seen without a lease, look after look.
 
-    `leases` is a look at `now`; None: who could not be looked at. For whom that is so, what was known counts only if
-    it had lasted for a stale period: a lease that was missing for a moment may be back, and proves nothing.
+    `leases` is a look at `now`; None: who could not be looked at. `unseen_s` is for how long no lease can come and go
+    between two looks: what was known longer ago proves nothing, unless it had lasted for a stale period.
     """
     found = {}
     for instance_id, has_lease in leases.items():
         since, until = known.get(instance_id, (now, now))
+        if until - since <= stale_s and now - until > unseen_s:
+            since = until = now
         if has_lease is False:
             found[instance_id] = since, now
-        elif has_lease is None and until - since > stale_s:
+        elif has_lease is None and since < now:
             found[instance_id] = since, until
     return found
 
@@ -113,6 +120,7 @@ class Liveness:
         ready_since: Callable[[], float | None],
         grace_s: float,
         stale_s: float,
+        lease_s: float,
     ) -> None:
         self.instance_id = instance_id
         self._name = name
@@ -127,6 +135,7 @@ class Liveness:
         self._ready_since = ready_since
         self._unfit_s = max(grace_s, DEAD_S)
         self._stale_s = stale_s
+        self._lease_s = lease_s
         self._leader_until = 0.0
         self.led_until: datetime | None = None
         """Until when somebody was sure to lead before this instance did, on Postgres's clock; None: nobody ever did."""
@@ -181,7 +190,7 @@ class Liveness:
         await self._postgres.execute(sql("instance_beat"), self.instance_id, self._name, __version__, *said)
         await self._read()
         silent = [each.id for each in self.instances if each.age_s >= DEAD_S]
-        self._absences = absences(self._absences, dict.fromkeys(silent), self._read_at, self._stale_s)
+        self._looked(dict.fromkeys(silent), self._read_at, 0.0)
 
     async def _read(self) -> None:
         read_at = time.monotonic()
@@ -208,10 +217,13 @@ class Liveness:
     async def _watch_leases(self) -> None:
         """Without Postgres: once an instance's lease is gone for a stale period, its mitras' beats are stale, too."""
         now = time.monotonic()
-        leases = {each.id: await self._has_lease(each.id) for each in self.instances}
-        if leases.get(self.instance_id) is False:
-            leases = dict.fromkeys(leases)  # the mirror has been wiped: that others have none proves nothing
-        self._absences = absences(self._absences, leases, now, self._stale_s)
+        own = await self._has_lease(self.instance_id)
+        leases = {each.id: await self._has_lease(each.id) if own else None for each in self.instances}
+        wiped = own is False  # the mirror, if not this one's lease: that others have none proves nothing
+        self._looked(leases, now, 0.0 if wiped else max(self._lease_s, 2 * BEAT_S))
+
+    def _looked(self, leases: Mapping[str, bool | None], now: float, unseen_s: float) -> None:
+        self._absences = absences(self._absences, leases, now, stale_s=self._stale_s, unseen_s=unseen_s)
 
     async def _judge_for_ever(self) -> None:
         while True:

@@ -142,6 +142,7 @@ class Node:
             ready_since=lambda: self.ready_since,
             grace_s=config.offline_grace_s,
             stale_s=config.heartbeat_stale_s,
+            lease_s=config.instance_lease_s,
         )
         self.feed = Feed(
             self.postgres,

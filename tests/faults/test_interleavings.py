@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -266,6 +267,9 @@ async def test_without_postgres_a_dead_instances_lease_is_not_waited_for_for_eve
             killed = await system.process()
             await eventually(lambda: len(node_of(served).liveness.live_ids()) == 2)
             await eventually(lambda: node_of(served).mirror.counts())
+            await system.sql.execute("UPDATE instances SET beat_at = clock_timestamp()")
+            await node_of(served).liveness.beat()
+            assert len(node_of(served).liveness.live_ids()) == 2, "elsewhere death still takes longer"
             await own_postgres.stop()  # not killed: that would lose its last second, a row of the killed one in it
             await killed.kill()
             await eventually(lambda: not node_of(served).postgres.available, 10)
@@ -317,13 +321,27 @@ def test_who_was_dead_before_an_outage_of_postgres_is_given_nothing() -> None:
 
 
 def test_a_lease_that_was_missing_for_a_moment_proves_nothing() -> None:
-    once = absences({}, {"a": False, "b": True}, now=10, stale_s=2)
+    look = partial(absences, stale_s=10, unseen_s=6)
+    once = look({}, {"a": False, "b": True}, 10)
     assert once == {"a": (10, 10)}
-    assert absences(once, {"a": None, "b": None}, now=20, stale_s=2) == {}, "it may have come back between the looks"
-    twice = absences(once, {"a": False, "b": False}, now=13, stale_s=2)
-    assert twice == {"a": (10, 13), "b": (13, 13)}
-    assert absences(twice, {"a": None, "b": None}, now=20, stale_s=2) == {"a": (10, 13)}, "known to be gone"
-    assert absences(twice, {"a": True}, now=20, stale_s=2) == {}
+    assert look(once, {"a": None, "b": None}, 20) == {}, "it may have come and gone between the looks"
+    assert look(once, {"a": False}, 20) == {"a": (20, 20)}
+    assert look(once, {"a": True}, 13) == {}
+    half = look(once, {"a": None, "b": None}, 13)
+    assert half == {"a": (10, 10)}, "a look that failed takes nothing back"
+    twice = look(look(half, {"a": False, "b": False}, 15), {"a": False, "b": False}, 21)
+    assert twice == {"a": (10, 21), "b": (15, 21)}
+    assert absences(twice, {"a": None, "b": None}, 22, stale_s=10, unseen_s=0) == {"a": (10, 21)}, "known to be gone"
+    assert look(twice, {"a": True, "b": None}, 99) == {}
+
+
+async def test_an_idle_instance_renews_its_lease_however_short(database: str, valkey: EmbeddedValkey) -> None:
+    async with System(database, valkey.url, CALM) as system:
+        beats = node_of(await system.instance()).heartbeats
+        await eventually(lambda: not beats._all_again)
+        beats._flushed_at, beats._lease_due = time.monotonic(), 0.0
+        await beats.flush()
+        assert beats._lease_due > time.monotonic()
 
 
 async def test_a_mirror_wiped_while_postgres_is_away_proves_nobody_dead(
