@@ -193,7 +193,7 @@ def handing_out(*tokens: str) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("beat", ["text", "control"])
 async def test_it_beats_every_interval_and_measures_the_pongs(server: TinyServer, beat: str) -> None:
-    server.interval_s = 0.02
+    server.interval_s = 0.25
     told: list[Event] = []
     async with connected(server, beat=beat, on_event=told.append) as client:
         await eventually(lambda: client.counters.pongs >= 5)
@@ -207,11 +207,11 @@ async def test_it_beats_every_interval_and_measures_the_pongs(server: TinyServer
 
 
 async def test_the_first_beat_comes_after_a_random_part_of_the_interval(server: TinyServer) -> None:
-    server.interval_s = 2  # so long that on a busy machine, too, half of it is told from the whole
+    server.interval_s = 20  # so long that on a busy machine, too, a part of it is told from the whole
     began = time.monotonic()
-    async with connected(server, random=Steady(first_beat=0.5)):
-        await eventually(lambda: bool(server.seats[0].heard))
-        assert 1 <= time.monotonic() - began < 2
+    async with connected(server, random=Steady(first_beat=0.05)):
+        await eventually(lambda: bool(server.seats[0].heard), 15)
+        assert time.monotonic() - began >= 1
 
 
 async def test_token_and_command_are_those_of_the_handshake(server: TinyServer) -> None:
@@ -248,7 +248,7 @@ async def test_after_these_codes_it_stops(server: TinyServer, code: int, name: s
 async def test_the_successor_says_hello_before_the_old_connection_goes() -> None:
     log: list[str] = []
     async with TinyServer("A", log) as a, TinyServer("B", log) as b:
-        a.interval_s = 0.02
+        a.interval_s = 0.25
         b.may_greet.clear()
         async with connected(a, b) as client:
             await a.seats[0].say("reconnect", after_ms=0, reason="drain")
@@ -267,7 +267,7 @@ async def test_the_successor_says_hello_before_the_old_connection_goes() -> None
 
 async def test_the_old_connection_stays_while_the_successors_claim_is_pending() -> None:
     async with TinyServer("A") as a, TinyServer("B") as b:
-        a.interval_s, b.pending = 0.02, True
+        a.interval_s, b.pending = 0.25, True
         async with connected(a, b) as client:
             await a.seats[0].say("reconnect", after_ms=0, reason="drain")
             await eventually(lambda: client.connection_id == "B1")
@@ -455,7 +455,7 @@ async def test_a_goodbye_is_not_cut_off_by_the_end_that_it_brings_about(server: 
 
 
 async def test_frozen_it_neither_beats_nor_reads_and_thawed_it_goes_on(server: TinyServer) -> None:
-    server.interval_s = 0.02
+    server.interval_s = 0.25
     heard: list[str] = []
     async with connected(server, on_message=lambda message: heard.append(message["type"])) as client:
         async with connected(server) as other:
@@ -463,7 +463,7 @@ async def test_frozen_it_neither_beats_nor_reads_and_thawed_it_goes_on(server: T
             client.freeze()
             await server.seats[0].say("config.updated")
             beats, others = client.counters.beats, other.counters.beats
-            await eventually(lambda: other.counters.beats > others + 10)
+            await eventually(lambda: other.counters.beats > others + 3)
             assert client.counters.beats <= beats + 1
             assert heard == ["hello"]
             client.thaw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ def build() -> Path:
     """The binary, compiled where the source is newer. Raises `CalledProcessError`, `FileNotFoundError` (no `cc`)."""
     if not BINARY.exists() or BINARY.stat().st_mtime < SOURCE.stat().st_mtime:
         BINARY.parent.mkdir(exist_ok=True)
-        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", BINARY, SOURCE], check=True)
+        made = BINARY.with_name(f"load-{os.getpid()}")  # several processes may build at once
+        subprocess.run(["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", made, SOURCE], check=True)
+        made.replace(BINARY)
     return BINARY
 
 

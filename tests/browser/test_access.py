@@ -81,6 +81,7 @@ async def test_a_keyboard_is_enough(database: str, valkey: EmbeddedValkey, brows
             await expect(page.page.get_by_role("searchbox")).to_be_focused()
             await page.page.keyboard.type("siti")
             await expect(page.page.get_by_role("table", name="Mitras").locator("tbody tr")).to_have_count(1)
+            await expect(page.page).to_have_url(re.compile("q=siti"))
             await walk(page, "^Siti")
             ring = "getComputedStyle(document.activeElement).outlineStyle"
             assert await page.page.evaluate(ring) == "solid", "whoever walks sees where"

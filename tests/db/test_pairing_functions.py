@@ -311,6 +311,7 @@ async def test_a_reroute_and_the_sessions_end_have_one_outcome(bazaar: Bazaar, d
     assert (end, outcome, nothing) == (("done", "ended"), "ended", None)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_payment_and_its_timeout_have_one_outcome(bazaar: Bazaar, database: str) -> None:
     session = await bazaar.won()
     await bazaar.too_late_to_pay(session)
@@ -459,6 +460,7 @@ async def test_two_who_end_a_session_at_once_end_it_once(bazaar: Bazaar, databas
 # nobody waits in a circle
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_deactivation_waits_for_nobody_who_is_deciding_a_pairing(bazaar: Bazaar, database: str) -> None:
     mitra, other = await bazaar.ready(), await bazaar.ready()
     first, second = [await bazaar.pairing() for _ in range(2)]
@@ -495,6 +497,7 @@ async def test_a_reroutes_accept_locks_both_mitras_in_the_order_of_their_ids(baz
         assert await asyncio.gather(*accepts) == ["won", "won"]
 
 
+@pytest.mark.usefixtures("patient")
 async def test_everything_at_once_on_the_same_few_never_deadlocks(bazaar: Bazaar, database: str) -> None:
     mitras = [await bazaar.ready(max_sessions=3) for _ in range(3)]
     sessions = [await bazaar.won(mitra, status="active") for mitra in mitras]
@@ -621,6 +624,7 @@ async def test_a_mitra_has_at_most_so_many_open_offers(bazaar: Bazaar) -> None:
     assert await bazaar.wave(left, [mitra], max_open=2) == [mitra], "a declined offer is not open"
 
 
+@pytest.mark.usefixtures("patient")
 async def test_limits_hold_for_two_waves_at_once(bazaar: Bazaar, database: str) -> None:
     mitras = [await bazaar.ready() for _ in range(3)]
     one, two = await bazaar.pairing(), await bazaar.pairing()
@@ -879,6 +883,7 @@ async def test_a_payment_that_names_no_session_of_ours_is_kept_as_unmatched(baza
     assert tuple(record) == (None, 50_000)
 
 
+@pytest.mark.usefixtures("patient")
 async def test_two_events_of_one_invoice_at_once_pay_once(bazaar: Bazaar, database: str) -> None:
     session, nobody = await bazaar.won(), str(uuid.uuid4())
     paid = await overlapping(database, partial(pay, bazaar, session), partial(pay, bazaar, session))

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, date, datetime
 
 import asyncpg
+import pytest
 
 from hadir.db.queries import sql as query
 from tests.db.world import World
@@ -85,6 +86,7 @@ async def test_old_months_are_dropped_whole_with_what_the_default_has_of_them(wo
     assert await partitions(world.sql) == {"presence_log_default", *(part(n) for n in range(3))}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_many_at_once_make_one_month(world: World, database: str) -> None:
     async def ensure() -> bool:
         connection = await asyncpg.connect(database)

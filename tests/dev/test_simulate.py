@@ -91,7 +91,7 @@ async def test_a_server_that_breaks_a_rule_is_told_in_one_sentence(
     database: str, lies: Lies, churn: int, sentence: str
 ) -> None:
     async with FakeServer(lies) as server:
-        code, said = await simulate(server, database, mitras=30 if churn else 2, churn=churn, seconds=3)
+        code, said = await simulate(server, database, mitras=30 if churn else 2, churn=churn, seconds=4)
     assert code == 1, said
     assert re.search(rf"^RULE BROKEN at \d\d:\d\d:\d\d: {sentence}$", said, re.MULTILINE), said
 

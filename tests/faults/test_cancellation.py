@@ -131,7 +131,10 @@ def claim(node: Node, mitra: Account) -> Request:
 
 
 @WHEN
-async def test_a_seed_that_is_cancelled_is_in_nobodys_way(database: str, valkey: EmbeddedValkey, late: bool) -> None:
+async def test_a_seed_that_is_cancelled_is_in_nobodys_way(
+    database: str, valkey: EmbeddedValkey, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hadir.realtime.valkey.DEADLINE_S", 10.0)
     async with System(database, valkey.url, LONG) as system, opened(system.config()) as (verifier, seeder):
         await system.accounts(3)
         await system.sql.execute("UPDATE mitra_presence SET is_online = true")

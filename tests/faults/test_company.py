@@ -180,7 +180,9 @@ async def _in_time(answers: Callable[[], object]) -> object:
 
 
 async def test_the_pooler_restarts_under_load(database: str, valkey: EmbeddedValkey, pooler: PgBouncer) -> None:
-    async with System(database, valkey.url, {**SETTINGS, **pooled(pooler, database)}) as system:
+    async with System(
+        database, valkey.url, {**SETTINGS, "MITRA_OFFLINE_GRACE_SECONDS": "4", **pooled(pooler, database)}
+    ) as system:
         first, second = await asyncio.gather(system.instance(), system.instance())
         async with Crowd(system, [first, second], 60) as crowd:
             await crowd.everyone_back(20)

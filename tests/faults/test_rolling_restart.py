@@ -90,7 +90,9 @@ async def test_nobody_notices_a_rolling_restart(empty_database: str, valkey: Emb
 
 
 async def test_a_drain_asks_as_soon_as_the_others_let_in(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url, {**FAST, "DRAIN_SECONDS": "60"}) as system:
+    async with System(
+        database, valkey.url, {**FAST, "MITRA_HEARTBEAT_STALE_SECONDS": "60", "DRAIN_SECONDS": "60"}
+    ) as system:
         leaving, other = await system.instance(), await system.instance()
         accounts = await system.accounts(20)
         phones = [await system.phone(leaving, account) for account in accounts]

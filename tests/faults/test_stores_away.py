@@ -10,7 +10,7 @@ from hadir.db.migrate import migrate
 from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey, free_port
 from hadir.realtime.feed import OVERLAP
 from tests.support import eventually
-from tests.support.system import Process, System
+from tests.support.system import FAST, Process, System
 
 LONG = {"MITRA_HEARTBEAT_STALE_SECONDS": "60"}
 
@@ -133,7 +133,7 @@ async def test_a_write_whose_mirroring_failed_is_made_up_for(database: str, valk
 
 async def test_valkey_absent_at_the_start_is_seeded_on_arrival(database: str, valkey: EmbeddedValkey) -> None:
     await valkey.stop()
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, FAST | LONG) as system:
         process = await system.process()
         mitra = await system.account()
         await system.phone(process.served, mitra)

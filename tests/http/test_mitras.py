@@ -161,7 +161,7 @@ async def summary(view: Centre, mitra_id: str) -> dict[str, Any]:
 
 
 async def test_mitras_are_filtered_by_state(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url, CALM) as system:
+    async with System(database, valkey.url, CALM | {"MITRA_OFFLINE_GRACE_SECONDS": "60"}) as system:
         view = await centre(system)
         one, busy, lost, off, out = [await named(system, name) for name in ("one", "busy", "lost", "off", "out")]
         for mitra in (one, busy):
@@ -236,7 +236,7 @@ async def eventually_pool(view: Centre, ids: list[str], state: str) -> None:
         assert ([mitra["id"] for mitra in pool["mitras"]], pool["state"]) == (ids, state)
         return True
 
-    await eventually(same)
+    await eventually(same, 15)
 
 
 async def test_configuration_is_typed_and_every_change_is_on_record(database: str, valkey: EmbeddedValkey) -> None:

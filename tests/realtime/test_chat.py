@@ -22,6 +22,8 @@ class Talk:
 
     def __init__(self, market: Market, first: Served, second: Served) -> None:
         self.market, self.first, self.second = market, first, second
+        self._turns = asyncio.Semaphore(20)
+        """Whoever waits for the row must not wait for longer than for a connection."""
 
     async def begin(self) -> None:
         system = self.market.system
@@ -46,7 +48,8 @@ class Talk:
     async def store(self, served: Served, who: Account, client_id: str) -> None:
         """As both doors do it, without the pace of either."""
         assert served.node is not None
-        await served.node.market.sessions.send(self.id, who.id, client_id, client_id)
+        async with self._turns:
+            await served.node.market.sessions.send(self.id, who.id, client_id, client_id)
 
     async def read(self, who: Account, **asked: int) -> dict[str, Any]:
         path = f"/api/sessions/{self.id}/messages"

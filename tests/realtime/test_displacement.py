@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hadir.dev.embedded import EmbeddedValkey
 from tests.support import eventually
-from tests.support.system import System
+from tests.support.system import SILENT, System
 
 
 async def test_the_same_login_on_another_instance_supersedes(database: str, valkey: EmbeddedValkey) -> None:
@@ -59,7 +59,7 @@ async def test_an_old_sockets_late_close_does_not_touch_its_successors_row(
 
 
 async def test_with_the_bus_dead_a_displacement_is_found_by_polling(database: str, valkey: EmbeddedValkey) -> None:
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, SILENT) as system:
         first, second = await system.instance(), await system.instance()
         mitra = await system.account()
         old = await system.phone(first, mitra)

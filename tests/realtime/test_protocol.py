@@ -150,7 +150,7 @@ async def test_an_old_socket_is_rotated_and_without_an_answer_ended(
     database: str, valkey: EmbeddedValkey, carried: dict[str, str]
 ) -> None:
     async with System(database, valkey.url, carried) as system:
-        served = await system.instance(SOCKET_MAX_AGE_SECONDS="1")
+        served = await system.instance(SOCKET_MAX_AGE_SECONDS="1", MITRA_HEARTBEAT_STALE_SECONDS="60")
         mitra = await system.account()
         phone = await system.phone(served, mitra)
         assert (await phone.message("reconnect"))["reason"] == "max_age"

@@ -10,13 +10,13 @@ import pytest
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime.liveness import DEAD_S, Witness, is_dead
 from tests.support import eventually
-from tests.support.system import FAST, Account, System
+from tests.support.system import FAST, SILENT, Account, System
 
 
 async def test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go(
     database: str, valkey: EmbeddedValkey
 ) -> None:
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, SILENT) as system:
         served = await system.instance()
         operator = await system.account("operator")
         mitras = await system.accounts(30)
@@ -210,7 +210,7 @@ async def test_a_killed_instances_mitras_were_there_until_their_last_beat(
         at = await system.sql.fetchval("SELECT at FROM presence_log WHERE state = 'suspect'")
         if valkey_is == "there":
             assert at == row["last_heartbeat_at"]
-            assert at.timestamp() == pytest.approx(beat / 1000, abs=0.1)
+            assert at.timestamp() == pytest.approx(beat / 1000, abs=0.9)
         else:
             assert row["last_heartbeat_at"] == known
             assert at == max(known, row["online_since"]), "what Postgres knows"
@@ -277,7 +277,7 @@ async def test_one_instance_leads_and_another_takes_over(database: str, valkey: 
 async def test_a_month_without_its_partition_stops_nobody_and_is_made_up_for(
     database: str, valkey: EmbeddedValkey
 ) -> None:
-    async with System(database, valkey.url) as system:
+    async with System(database, valkey.url, SILENT) as system:
         served = await system.instance()
         node = served.node
         assert node is not None

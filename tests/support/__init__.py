@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from hadir.errors import StoreUnavailable
+
 
 async def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
     """The condition's first true value; fails after `within` seconds, saying what it last was."""
@@ -20,7 +22,7 @@ async def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
             if value:
                 return value
             last = value
-        except AssertionError as error:
+        except (AssertionError, StoreUnavailable) as error:
             last = error
         if time.monotonic() > deadline:
             where = getattr(condition, "__qualname__", condition)

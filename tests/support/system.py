@@ -43,6 +43,9 @@ FAST = {
 }
 """Short durations, so that what takes a minute in production is seen in seconds."""
 
+SILENT = FAST | {"MITRA_HEARTBEAT_STALE_SECONDS": "40"}
+"""For sockets of tests that never beat."""
+
 
 @dataclass
 class Account:

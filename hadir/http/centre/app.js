@@ -55,6 +55,7 @@ async function navigate() {
     if (!signal.aborted) document.title = `${title} · Hadir`;
   };
   const setQuery = (asked, options) => {
+    if (found().path !== path) return; // somebody is leaving already: the address is another view's
     write(path, asked, options);
     shown.hash = location.hash;
   };
