@@ -145,8 +145,8 @@ class _Link:
                     continue  # nobody is there any more; it is only not said
                 sink.write(data)
                 await sink.drain()
-        except OSError:
-            pass  # a reset is an end, too
+        except (OSError, RuntimeError):
+            pass  # a reset is an end, too; RuntimeError is uvloop's word for a write to what has just been reset
         await proxy.flows()
         if self._orphaned and source is not self._near[0]:
             return  # the near side hears nothing of it
