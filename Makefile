@@ -22,9 +22,9 @@ STAMP := $(VENV)/installed
 dev: install
 	@exec $(BIN)/hadir dev $(ARGS)
 
-# Five processes on two cores, because a test mostly waits. ARGS may say otherwise: -n 0 is this process, for --pdb and -s.
+# Four processes on two cores, because a test mostly waits. ARGS may say otherwise: -n 0 is this process, for --pdb and -s.
 test: install
-	@$(BIN)/python -m pytest -n 5 $(ARGS)
+	@$(BIN)/python -m pytest -n 4 $(ARGS)
 
 check: install
 	@$(BIN)/ruff format --check --quiet .
