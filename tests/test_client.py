@@ -207,11 +207,11 @@ async def test_it_beats_every_interval_and_measures_the_pongs(server: TinyServer
 
 
 async def test_the_first_beat_comes_after_a_random_part_of_the_interval(server: TinyServer) -> None:
-    server.interval_s = 20  # so long that on a busy machine, too, a part of it is told from the whole
+    server.interval_s = 2  # so long that on a busy machine, too, half of it is told from the whole
     began = time.monotonic()
-    async with connected(server, random=Steady(first_beat=0.05)):
-        await eventually(lambda: bool(server.seats[0].heard), 15)
-        assert time.monotonic() - began >= 1
+    async with connected(server, random=Steady(first_beat=0.5)):
+        await eventually(lambda: bool(server.seats[0].heard))
+        assert 1 <= time.monotonic() - began < 2
 
 
 async def test_token_and_command_are_those_of_the_handshake(server: TinyServer) -> None:
@@ -463,7 +463,7 @@ async def test_frozen_it_neither_beats_nor_reads_and_thawed_it_goes_on(server: T
             client.freeze()
             await server.seats[0].say("config.updated")
             beats, others = client.counters.beats, other.counters.beats
-            await eventually(lambda: other.counters.beats > others + 3)
+            await eventually(lambda: other.counters.beats > others + 10)
             assert client.counters.beats <= beats + 1
             assert heard == ["hello"]
             client.thaw()

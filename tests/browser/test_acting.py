@@ -50,15 +50,15 @@ async def test_deactivating_closes_the_socket_on_another_instance(
             assert (await system.row(mitra))["is_active"] is True
 
 
-async def test_deactivating_takes_less_than_a_second_at_best_of_some(
+async def test_deactivating_takes_less_than_a_second_at_best_of_three(
     database: str, valkey: EmbeddedValkey, browser: Browser
 ) -> None:
-    """From the click to the close that the app sees on another instance; the best of some, as machines are busy."""
+    """From the click to the close that the app sees on another instance; best of three, as machines are busy."""
     async with System(database, valkey.url, CALM) as system:
         served, other = await system.instance(), await system.instance()
         took_s: list[float] = []
         async with window(browser, served, await system.account("operator")) as page:
-            while len(took_s) < 10 and min(took_s, default=math.inf) > SOON_S:
+            while len(took_s) < 3 and min(took_s, default=math.inf) > SOON_S:
                 mitra = await system.account()
                 phone = await system.phone(other, mitra)
                 await page.visit(f"/mitras/{mitra.id}")

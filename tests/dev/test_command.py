@@ -23,7 +23,7 @@ from hadir.client.exchange import exchange
 from hadir.dev.embedded import dies_with_parent, free_port
 from tests.support import eventually
 
-READY_S = 60.0
+READY_S = 15.0
 LAST_LINE = "-m hadir token"
 
 
@@ -125,9 +125,7 @@ async def test_the_whole_system_runs_as_printed_and_ctrl_c_leaves_nothing(tmp_pa
         assert (await running.paste(LAST_LINE)).count(".") == 2
         assert (await running.paste("token --role customer")).count(".") == 2
         await eventually(lambda: re.search(r"simulated mitras available: \d.* · beacon: \d", running.said()))
-        await eventually(
-            lambda: re.search(r"pairings: .*\d accepted.* · sessions: \d open", running.said()), within=120
-        )
+        await eventually(lambda: re.search(r"pairings: .*\d accepted.* · sessions: \d open", running.said()), within=40)
 
         victim = int(re.findall(r"dev-1: .* pid (\d+)", running.said())[0])
         os.kill(victim, signal.SIGKILL)

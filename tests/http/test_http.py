@@ -20,18 +20,18 @@ async def post(system: System, url: str, account: Account, body: Any = None, **h
 
 async def test_the_beacon_says_its_truth_and_its_age(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
-        served = await system.instance(BEACON_CACHE_SECONDS="300")
+        served = await system.instance(BEACON_CACHE_SECONDS="5")
         await eventually(lambda: served.node.mirror.counts())  # type: ignore[union-attr]
         answer = await system.http.get(f"{served.url}/api/beacon")
         body = answer.json()
         assert set(body) == {"available", "online", "as_of", "max_age_s", "state"}
-        assert (body["available"], body["online"], body["max_age_s"], body["state"]) == (0, 0, 300, "live")
+        assert (body["available"], body["online"], body["max_age_s"], body["state"]) == (0, 0, 5, "live")
         assert answer.headers["access-control-allow-origin"] == "*"
-        assert 200 < int(answer.headers["cache-control"].removeprefix("public, max-age=")) < 300
+        assert answer.headers["cache-control"] in ("public, max-age=4", "public, max-age=3")
         for known in known_as(answer.headers["etag"]):
             again = await system.http.get(f"{served.url}/api/beacon", headers={"If-None-Match": known})
             assert (again.status_code, again.content) == (304, b"")
-        other = await system.instance(BEACON_CACHE_SECONDS="300")
+        other = await system.instance(BEACON_CACHE_SECONDS="5")
         assert (await system.http.get(f"{other.url}/api/beacon")).json() == body, "one count for the whole cluster"
 
 
@@ -136,7 +136,7 @@ async def test_deactivation_reaches_every_instance_and_both_stores(database: str
         url = f"{first.inner_url}/api/internal/mitras/{mitra.id}"
         answer = await post(system, f"{url}/deactivate", operator)
         assert (answer.json()["is_active"], answer.json()["state"]) == (False, "offline")
-        assert await phone.ended() == 4502
+        assert await phone.ended(within=1.0) == 4502
         assert await system.valkey.sismember("mitras:deactivated", mitra.id)
         revoked = await system.sql.fetchval("SELECT revoked_at FROM auth_sessions WHERE id = $1", mitra.sid)
         assert revoked is not None
@@ -154,8 +154,8 @@ async def test_another_programs_deactivation_is_found_without_any_event(database
         mitra = await system.account()
         phone = await system.phone(served, mitra)
         await system.sql.execute("UPDATE mitra_presence SET is_active = false WHERE mitra_id = $1", mitra.id)
-        assert await phone.ended(within=15.0) == 4502
-        await eventually(lambda: system.valkey.sismember("mitras:deactivated", mitra.id), 15)
+        assert await phone.ended(within=4.0) == 4502
+        await eventually(lambda: system.valkey.sismember("mitras:deactivated", mitra.id), 4)
         assert (await system.log_of(mitra))[-1] == ("offline", "external")
 
 
@@ -182,7 +182,7 @@ async def test_a_revocation_closes_only_that_login(database: str, valkey: Embedd
         phone, bystander = await system.phone(second, mitra), await system.phone(second, other)
         url = f"{first.inner_url}/api/internal/auth-sessions"
         assert (await post(system, f"{url}/{mitra.sid}/revoke", operator)).json() == {"revoked": True}
-        assert await phone.ended() == 4501
+        assert await phone.ended(within=1.0) == 4501
         assert (await system.becomes(mitra, "offline"))["reason"] == "revoked"
         assert (await bystander.ask(type="ping"))["type"] == "pong"
         assert (await post(system, f"{url}/{uuid.uuid4()}/revoke", operator)).status_code == 404
@@ -196,7 +196,7 @@ async def test_a_revocation_by_another_program_is_found_without_any_event(
         mitra = await system.account()
         phone = await system.phone(served, mitra)
         await system.sql.execute("UPDATE auth_sessions SET revoked_at = now() WHERE id = $1", mitra.sid)
-        assert await phone.ended(within=15.0) == 4501
+        assert await phone.ended(within=4.0) == 4501
         await system.becomes(mitra, "offline")
 
 
@@ -211,7 +211,7 @@ async def test_config_is_typed_cached_everywhere_and_told_to_apps(database: str,
             return await system.http.put(f"{url}/{key}", json=body, headers=operator.bearer)
 
         assert (await put("app_notice", {"value": "Maintenance at ten"})).status_code == 200
-        assert (await phone.message("config.updated"))["config"] == {"app_notice": "Maintenance at ten"}
+        assert (await phone.message("config.updated", 1.0))["config"] == {"app_notice": "Maintenance at ten"}
         assert (await put("app_notice", {"value": 5})).json()["field"] == "value"
         assert (await put("max_sessions", {"value": 0})).status_code == 422
         assert (await put("nonsense", {"value": 1})).json()["field"] == "key"
@@ -221,7 +221,7 @@ async def test_config_is_typed_cached_everywhere_and_told_to_apps(database: str,
         assert (await system.row(mitra))["max_sessions"] == 3
         await eventually(lambda: second.node.app_config["max_sessions"] == 3)  # type: ignore[union-attr]
         await system.sql.execute("UPDATE app_config SET value = '\"by hand\"' WHERE key = 'app_notice'")
-        await eventually(lambda: second.node.app_config["app_notice"] == "by hand", 15)  # type: ignore[union-attr]
+        await eventually(lambda: second.node.app_config["app_notice"] == "by hand")  # type: ignore[union-attr]
 
 
 async def test_who_may_do_what(database: str, valkey: EmbeddedValkey) -> None:

@@ -236,7 +236,7 @@ async def eventually_pool(view: Centre, ids: list[str], state: str) -> None:
         assert ([mitra["id"] for mitra in pool["mitras"]], pool["state"]) == (ids, state)
         return True
 
-    await eventually(same, 15)
+    await eventually(same)
 
 
 async def test_configuration_is_typed_and_every_change_is_on_record(database: str, valkey: EmbeddedValkey) -> None:

@@ -92,8 +92,7 @@ async def test_what_is_due_is_done_in_time_and_once_by_either_of_two_instances(
         print(f"timers late: half within {half:.3f} s, 99 % within {most:.3f} s, all within {late[-1]:.3f} s")
         assert len(found) == count
         assert late[0] >= 0.0, "never before its time"
-        assert half < IN_TIME_S, f"half of {count} were over {half:.2f} s late"
-        assert late[-1] < 5 * IN_TIME_S, f"the latest of {count} was {late[-1]:.2f} s late"
+        assert late[-1] < IN_TIME_S, f"the latest of {count} was {late[-1]:.2f} s late"
         outcomes = {(record["status"], record["end_reason"], record["version"]) for record in found}
         assert outcomes == {("expired", "payment_timeout", 2), ("ended", "time", 2), ("expired", None, 2)}, "once each"
         assert await system.sql.fetchval("SELECT sum(open_sessions) FROM mitra_presence") == PENDING

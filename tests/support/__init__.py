@@ -11,7 +11,7 @@ from typing import Any
 from hadir.errors import StoreUnavailable
 
 
-async def eventually(condition: Callable[[], Any], within: float = 10.0) -> Any:
+async def eventually(condition: Callable[[], Any], within: float = 5.0) -> Any:
     """The condition's first true value; fails after `within` seconds, saying what it last was."""
     deadline = time.monotonic() + within
     while True:

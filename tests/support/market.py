@@ -72,7 +72,7 @@ class Market:
             await self.told(phone, session)
         return session
 
-    async def told(self, phone: Phone, session: dict[str, Any], within: float = 10.0) -> dict[str, Any]:
+    async def told(self, phone: Phone, session: dict[str, Any], within: float = 5.0) -> dict[str, Any]:
         """Waits until a socket heard of a session in this version."""
 
         def heard() -> Any:
@@ -93,7 +93,7 @@ class Market:
         headers = {} if token is None else {"x-callback-token": token}
         return await self.system.http.post(f"{served.url}/webhooks/xendit", json=body, headers=headers)
 
-    async def becomes(self, session_id: str, status: str, within: float = 10.0) -> dict[str, Any]:
+    async def becomes(self, session_id: str, status: str, within: float = 5.0) -> dict[str, Any]:
         """Waits until a session is in a state; answers its row."""
 
         async def reached() -> dict[str, Any] | None:
@@ -108,14 +108,14 @@ class Market:
         assert record is not None
         return dict(record)
 
-    async def payment(self, invoice_id: str, within: float = 10.0) -> str:
+    async def payment(self, invoice_id: str, within: float = 5.0) -> str:
         """Waits until an invoice is known; answers its state."""
         found: str = await eventually(
             lambda: self.system.sql.fetchval("SELECT state FROM payments WHERE invoice_id = $1", invoice_id), within
         )
         return found
 
-    async def dealt_with(self, within: float = 10.0) -> list[str]:
+    async def dealt_with(self, within: float = 5.0) -> list[str]:
         """Waits until no event waits; answers what came of each, in order."""
         await eventually(self._none_waits, within)
         records = await self.system.sql.fetch("SELECT outcome FROM webhook_events ORDER BY id")

@@ -48,7 +48,7 @@ class Listening:
         found: dict[str, Any] = await eventually(lambda: next(iter(self.of(kind)), None), 10)
         return found
 
-    async def ended(self, within: float = 10.0) -> str:
+    async def ended(self, within: float = 5.0) -> str:
         """The server's last comment."""
         await eventually(self._reader.done, within)
         self._reader.result()

@@ -118,7 +118,7 @@ class Phone:
         found: dict[str, Any] = await eventually(lambda: next((m for m in self.received if m.get("re") == asked), None))
         return found
 
-    async def message(self, kind: str, within: float = 10.0) -> dict[str, Any]:
+    async def message(self, kind: str, within: float = 5.0) -> dict[str, Any]:
         """The first message of a type."""
         found: dict[str, Any] = await eventually(
             lambda: next((m for m in self.received if m["type"] == kind), None), within
@@ -133,7 +133,7 @@ class Phone:
         """The TCP connection is reset, without a close frame."""
         self.socket.transport.abort()
 
-    async def ended(self, within: float = 10.0) -> int | None:
+    async def ended(self, within: float = 5.0) -> int | None:
         """The close code that the server sent."""
         await eventually(self._reader.done, within)
         return self.socket.close_code
@@ -294,7 +294,7 @@ class System:
     async def state(self, account: Account) -> str:
         return str((await self.row(account))["state"])
 
-    async def becomes(self, account: Account, state: str, within: float = 10.0) -> asyncpg.Record:
+    async def becomes(self, account: Account, state: str, within: float = 5.0) -> asyncpg.Record:
         """Waits until a mitra is in a state; answers its row."""
 
         async def reached() -> asyncpg.Record | None:
@@ -316,7 +316,7 @@ class System:
         found: dict[str, Any] = (await self.http.get(f"{served.url}/api/beacon")).json()
         return found
 
-    async def available(self, served: Served, count: int, within: float = 10.0) -> None:
+    async def available(self, served: Served, count: int, within: float = 5.0) -> None:
         """Waits until the beacon says so, live."""
 
         async def said() -> bool:
