@@ -29,6 +29,7 @@ from hadir.realtime.keys import Keys
 from hadir.realtime.mirror import Mirror
 from hadir.realtime.seeding import Seeder
 from hadir.realtime.valkey import Valkey
+from hadir.realtime.verify import reached
 
 FILL_S = 900.0
 READY_S = 60.0
@@ -126,6 +127,7 @@ async def filled(mitras: int) -> AsyncIterator[Stores]:
         config, keys = load(environment), Keys("")
         postgres = await stack.enter_async_context(Postgres(database.url))
         link = await stack.enter_async_context(Valkey(valkey.url))
+        await reached(postgres, link)
         mirror = _mirror(link, postgres, keys, config)
         client = await stack.enter_async_context(redis.Redis.from_url(valkey.url))
         await client.config_set("slowlog-log-slower-than", round(SLOW_MS * 1000))

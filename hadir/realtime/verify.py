@@ -204,11 +204,12 @@ async def opened(config: Config) -> AsyncIterator[tuple[Verifier, Seeder]]:
             on_backwards=lambda: None,
             on_overflow=lambda: None,
         )
-        await _reached(postgres, valkey)
+        await reached(postgres, valkey)
         yield Verifier(config, postgres, valkey, mirror, keys), Seeder(mirror, postgres, keys)
 
 
-async def _reached(postgres: Postgres, valkey: Valkey) -> None:
+async def reached(postgres: Postgres, valkey: Valkey) -> None:
+    """Returns once both answer. Raises `StoreUnavailable` where one does not within `REACH_S`."""
     for _ in range(round(REACH_S / 0.05)):
         if postgres.available and valkey.available:
             return
