@@ -48,14 +48,14 @@ class News:
 class Told:
     """Of one socket of `subject_id`; a mitra has offers, a customer pairings, both have sessions."""
 
-    __slots__ = ("_over", "_seqs", "offers", "pairings", "sessions", "subject_id")
+    __slots__ = ("_over", "offers", "pairings", "sessions", "subject_id")
 
     def __init__(self, subject_id: str) -> None:
         self.subject_id = subject_id
         self.offers: dict[str, Offer] = {}
         self.pairings: dict[str, Pairing] = {}
         self.sessions: dict[str, Session] = {}
-        self._seqs: dict[str, int] = {}
+        """`messages` of each is the last one that it was told, or that `hello` says it missed: never one behind it."""
         self._over: dict[str, int] = {}
 
     def hear(self, work: Work) -> News:
@@ -73,7 +73,6 @@ class Told:
         for name in work.gone:
             self.pairings.pop(name, None)
             self.sessions.pop(name, None)
-            self._seqs.pop(name, None)
         return news
 
     def answered(self, pairing_id: str, session: Session | None = None) -> list[str]:
@@ -91,11 +90,6 @@ class Told:
     def withhold_offers(self) -> None:
         """Its mitra wants none at the moment; they are told anew when it does."""
         self.offers.clear()
-
-    @property
-    def seqs(self) -> dict[str, int]:
-        """The last message that was told, of each session."""
-        return self._seqs
 
     def state(self, kinds: Collection[str]) -> dict[str, Sequence[Any]]:
         """All that is open, as `hello` and `sync` have it."""
@@ -125,27 +119,24 @@ class Told:
 
     def _hear_message(self, message: Message, news: News) -> None:
         """A reading has all that there are after a number that was told: what is missing between them was deleted."""
-        if message.seq > self._seqs.get(message.session_id, FINAL):
-            self._seqs[message.session_id] = message.seq
+        known = self.sessions.get(message.session_id)
+        if known is not None and message.seq > known.messages:
+            self.sessions[known.id] = replace(known, messages=message.seq)
             news.frames.append(encode("chat.message", message=message))
 
     def _hear_session(self, session: Session, news: News, *, complete: bool = False) -> None:
         known, mine = self.sessions.get(session.id), session.concerns(self.subject_id)
-        if known is not None and mine and self._seqs[session.id] < session.messages:
+        if known is not None and mine and known.messages < session.messages:
             if not complete:
                 news.behind = True  # its last messages come before its end
                 return
-            self._seqs[session.id] = session.messages  # somebody has deleted the last ones
+            known = self.sessions[known.id] = replace(known, messages=session.messages)  # the last ones were deleted
         concerns = session.is_open and mine
         if self._is_new(session, known, concerns):
+            if known is not None:  # a session is read before its messages: more may have been told of it
+                session = replace(session, messages=max(known.messages, session.messages))
             self._keep(self.sessions, session, concerns)
-            if session.id not in self.sessions:
-                self._seqs.pop(session.id, None)
-            else:
-                self._seqs.setdefault(session.id, session.messages)
             news.frames.append(encode("session.updated", session=session))
-        elif known is not None and session.messages > known.messages:
-            self.sessions[session.id] = replace(known, messages=session.messages)
 
     def _is_new(self, found: Pairing | Session, known: Pairing | Session | None, is_open: bool) -> bool:
         """Newer than what was told of it; or new, and neither over for this socket nor told to be over before."""

@@ -129,8 +129,8 @@ def _ids(told: Iterable[Told]) -> list[str]:
 def _own(told: Told, sessions: dict[str, list[Session]]) -> dict[str, int]:
     """The last messages told of sessions that are still its own: of others it hears none."""
     return {
-        name: seq
-        for name, seq in told.seqs.items()
+        name: known.messages
+        for name, known in told.sessions.items()
         if any(each.concerns(told.subject_id) for each in sessions.get(name, ()))
     }
 

@@ -107,6 +107,17 @@ def test_the_last_messages_of_a_session_come_before_its_end() -> None:
     assert (news.behind, told.sessions) == (False, {})
 
 
+def test_what_was_told_before_hello_is_among_what_hello_says_was_missed() -> None:
+    """The session was read first, then its messages, of which there were more; nobody could be sent them yet."""
+    told = Told(CUSTOMER)
+    told.hear(Work(sessions=[session("s", messages=4)]))
+    told.hear(Work(sessions=[session("s", messages=5)], messages=[message("s", seq) for seq in (5, 6, 7)]))
+    (said,) = told.state(["sessions"])["sessions"]
+    assert said.messages == 7, "from the next reading on it hears what comes behind"
+    (changed,) = frames(told.hear(Work(sessions=[session("s", 2, messages=6)])))
+    assert changed["session"]["messages"] == 7
+
+
 def test_messages_go_on_behind_one_that_was_deleted_and_none_comes_twice() -> None:
     """A reading has all that there are after the last one told: what is missing in it is nowhere."""
     told = Told(ME)
@@ -122,7 +133,7 @@ def test_behind_a_deleted_message_every_reading_of_many_gets_on() -> None:
     many = [message("s", seq) for seq in range(2, 3 * MESSAGES_AT_ONCE)]
     told_of: list[int] = []
     for _ in range(4):
-        left = [each for each in many if each.seq > told.seqs["s"]]
+        left = [each for each in many if each.seq > told.sessions["s"].messages]
         news = told.hear(Work(messages=left, sessions=[session("s", messages=many[-1].seq)], complete=["s"]))
         told_of += [frame["message"]["seq"] for frame in frames(news) if frame["type"] == "chat.message"]
     assert (told_of, news.behind) == ([each.seq for each in many], False)
@@ -197,8 +208,11 @@ class History:
         pairings = [each for each in self.pairings.values() if each.is_open or each.id in told.pairings]
         sessions = [each for each in self.sessions.values()
                     if each.id in told.sessions or (each.is_open and each.mitra_id == told.subject_id)]  # fmt: skip
-        messages = [each for name, seq in told.seqs.items() for each in self.messages[name][seq : seq + most]]
-        return deepcopy(Work(offers, pairings, sessions, messages))
+        return deepcopy(Work(offers, pairings, sessions, self.messages_after(told, most)))
+
+    def messages_after(self, told: Told, most: int = 2) -> list[Message]:
+        """As the server's reader has them, who reads them last."""
+        return [each for name, known in told.sessions.items() for each in self.messages[name][known.messages :][:most]]
 
 
 class Judge:
@@ -260,7 +274,7 @@ KINDS = [
     ("session", "message", "message", "end", "handover"),
     ("offer", "pairing", "session"),
 ]
-STEPS = st.tuples(st.sampled_from(["change", "ask", "deliver"]), st.integers(0, 19))
+STEPS = st.tuples(st.sampled_from(["change", "ask", "messages", "deliver"]), st.integers(0, 19))
 
 
 @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
@@ -276,8 +290,11 @@ def test_readings_in_any_order_tell_everything_once_and_in_order(
                 history.change(kinds[n % len(kinds)], f"s{n % 2}")
             case "ask":
                 waiting.append(history.read(told))
+            case "messages" if waiting:  # were read after the rest
+                waiting[n % len(waiting)].messages = history.messages_after(told)
             case "deliver" if waiting:  # in any order, and any number of times
                 judge.look(frames(told.hear(waiting[n % len(waiting)])))
+                assert all(judge.seqs[each.id] == each.messages for each in told.sessions.values()), "what was told"
     for late in waiting:
         judge.look(frames(told.hear(late)))
     for _ in range(100):
@@ -289,7 +306,6 @@ def test_readings_in_any_order_tell_everything_once_and_in_order(
         pytest.fail("it never came to rest")
     open_sessions = {each.id: each for each in history.sessions.values() if each.is_open and each.mitra_id == ME}
     assert told.sessions == open_sessions
-    assert told.seqs == {each.id: each.messages for each in open_sessions.values()}
     assert set(told.offers) == {name for name, each in history.offers.items() if each.status is OfferStatus.OPEN}
     assert told.pairings == {each.id: each for each in history.pairings.values() if each.is_open}
     assert {what for what in judge.open if what[0] == "session"} == {("session", name) for name in open_sessions}
