@@ -1,8 +1,8 @@
 """What one socket was told of offers, pairings, sessions and messages, and what a reading therefore has to add.
 
 Nothing is concluded from what a reading lacks: something is over when its row says so, or when it was asked for by
-its id and has no row. So readings may be late, doubled or out of order (R8), and still nobody hears anything twice,
-or the end before the beginning.
+its id and has no row. What began lately is read although it is over: it may have begun and ended between two readings.
+So readings may be late, doubled or out of order (R8), and still nobody hears anything twice, or less than its end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ FINAL = 2**62
 
 @dataclass(slots=True)
 class Work:
-    """A reading of what concerns one mitra or customer: what is open, and what became of what it was told of."""
+    """A reading of what concerns one mitra or customer: what is open, what began in the last minute, and what became
+    of what it was told of."""
 
     offers: list[OfferNews] = field(default_factory=list)
     pairings: list[Pairing] = field(default_factory=list)
@@ -83,7 +84,7 @@ class Told:
         news = News()
         if self.offers.pop(pairing_id, None) is not None:
             self._end(pairing_id, FINAL)
-        if session is not None:
+        if session is not None and session.is_open:
             self._hear_session(session, news)
         return news.frames
 
@@ -113,7 +114,7 @@ class Told:
                 )
 
     def _hear_pairing(self, pairing: Pairing, news: News) -> None:
-        if self._is_new(pairing, self.pairings.get(pairing.id), pairing.is_open):
+        if self._is_new(pairing, self.pairings.get(pairing.id)):
             self._keep(self.pairings, pairing, pairing.is_open)
             news.frames.append(encode("pairing.updated", pairing=pairing))
 
@@ -131,21 +132,20 @@ class Told:
                 news.behind = True  # its last messages come before its end
                 return
             known = self.sessions[known.id] = replace(known, messages=session.messages)  # the last ones were deleted
-        concerns = session.is_open and mine
-        if self._is_new(session, known, concerns):
+        if (mine or known is not None) and self._is_new(session, known):
             if known is not None:  # a session is read before its messages: more may have been told of it
                 session = replace(session, messages=max(known.messages, session.messages))
-            self._keep(self.sessions, session, concerns)
+            self._keep(self.sessions, session, session.is_open and mine)
             news.frames.append(encode("session.updated", session=session))
 
-    def _is_new(self, found: Pairing | Session, known: Pairing | Session | None, is_open: bool) -> bool:
-        """Newer than what was told of it; or new, and neither over for this socket nor told to be over before."""
+    def _is_new(self, found: Pairing | Session, known: Pairing | Session | None) -> bool:
+        """Newer than what was told of it; or new, and not told to be over before."""
         if isinstance(found, Session) and isinstance(known, Session) and found.version == known.version:
             # Somebody held the row, and its version did not move with its mitra.
             return found.mitra_reachable != known.mitra_reachable
         if known is not None:
             return found.version > known.version
-        return is_open and found.version > self._over.get(found.id, 0)
+        return found.version > self._over.get(found.id, 0)
 
     def _keep(self, told: dict[str, Any], found: Pairing | Session, is_open: bool) -> None:
         if is_open:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import asyncpg
 
@@ -22,6 +22,7 @@ READ_AT_ONCE = 1_000
 QUEUE_MAX = 50_000
 MESSAGES_AT_ONCE = 200
 """Of one session in one reading; whoever is further behind reads once more."""
+Found = TypeVar("Found", Pairing, Session)
 
 
 class WorkReader:
@@ -61,12 +62,12 @@ class WorkReader:
         sessions = await self._sessions(mitras, customers, {name for _, told in asked for name in told.sessions})
         own = [_own(told, sessions) for _, told in asked]  # what it is told of from now on, the next reading has
         messages = await self._messages(own, sessions)
-        there = {each.id for each in pairings} | sessions.keys()
+        there = pairings.keys() | sessions.keys()
         return [
             Work(
                 [each for each in offers.get(told.subject_id, ()) if role == "mitra"],
-                [each for each in pairings if role == "customer" and each.customer_id == told.subject_id],
-                _concerning(role, told, sessions),
+                _concerning(role, told, told.pairings, pairings) if role == "customer" else [],
+                _concerning(role, told, told.sessions, sessions),
                 [each for name in seqs for each in messages.get(name, ())],
                 [name for name in seqs if len(messages.get(name, ())) < MESSAGES_AT_ONCE],
                 [name for name in names if name not in there],
@@ -87,22 +88,26 @@ class WorkReader:
             found[record["mitra_id"]].append(OfferNews(offer, OfferStatus(record["status"]), record["session_id"]))
         return found
 
-    async def _pairings(self, customers: list[str], told: Collection[str]) -> list[Pairing]:
-        if not customers:
-            return []
-        records = await self._postgres.fetch(sql("pairings_for"), customers, list(told))
-        return [pairing_of(record) for record in records]
+    async def _pairings(self, customers: list[str], told: Collection[str]) -> dict[str, list[Pairing]]:
+        """By whom they concern, if they are open or were made lately, and by themselves."""
+        found: dict[str, list[Pairing]] = defaultdict(list)
+        if customers:
+            for record in await self._postgres.fetch(sql("pairings_for"), customers, list(told)):
+                pairing = pairing_of(record)
+                for name in _names(pairing, record["lately"], pairing.customer_id):
+                    found[name].append(pairing)
+        return found
 
     async def _sessions(
         self, mitras: list[str], customers: list[str], told: Collection[str]
     ) -> dict[str, list[Session]]:
-        """By whom they concern, mitra and customer, and by themselves."""
+        """By whom they concern, mitra and customer, if they are open or began lately, and by themselves."""
         records = await self._postgres.fetch(sql("sessions_for"), mitras, customers, list(told))
         found: dict[str, list[Session]] = defaultdict(list)
         for record in records:
             session = session_of(record)
-            for whom in {session.mitra_id, session.customer_id, session.id}:
-                found[whom].append(session)
+            for name in _names(session, record["lately"], session.mitra_id, session.customer_id):
+                found[name].append(session)
         return found
 
     async def _messages(
@@ -135,13 +140,16 @@ def _own(told: Told, sessions: dict[str, list[Session]]) -> dict[str, int]:
     }
 
 
-def _concerning(role: str, told: Told, sessions: dict[str, list[Session]]) -> list[Session]:
+def _names(found: Pairing | Session, lately: bool, *parties: str) -> set[str]:
+    """Under which a reading has it."""
+    return {found.id, *parties} if found.is_open or lately else {found.id}
+
+
+def _concerning(role: str, told: Told, known: Iterable[str], found: dict[str, list[Found]]) -> list[Found]:
     """Those of this side, and those that it was told of, whosever they are now."""
-    own = sessions.get(told.subject_id, ())
-    found = {each.id: each for each in own if getattr(each, f"{role}_id") == told.subject_id}
-    for name in told.sessions:
-        found |= {each.id: each for each in sessions.get(name, ())}
-    return sorted(found.values(), key=lambda each: (each.created_at, each.id))
+    own = (each for each in found.get(told.subject_id, ()) if getattr(each, f"{role}_id") == told.subject_id)
+    concerning = {each.id: each for each in own} | {each.id: each for name in known for each in found.get(name, ())}
+    return sorted(concerning.values(), key=lambda each: (each.created_at, each.id))
 
 
 OFFER_FIELDS = tuple(field.name for field in fields(Offer))

@@ -109,11 +109,13 @@ class Bazaar:
         self.touched[table].append((now, row.id))
 
     def changed(self, table: str, since: datetime, after: str, limit: int) -> list[Any]:
+        found = [row for row in self.touched_since(table, since) if (row.changed_at, row.id) > (since, after)]
+        return sorted(found, key=lambda row: (row.changed_at, row.id))[:limit]
+
+    def touched_since(self, table: str, since: datetime) -> list[Any]:
         rows: dict[str, Any] = self.searches if table == "pairings" else self.works
         touched = self.touched[table]
-        ids = {name for _, name in touched[bisect_left(touched, (since, "")) :]}
-        found = [rows[name] for name in ids if (rows[name].changed_at, name) > (since, after)]
-        return sorted(found, key=lambda row: (row.changed_at, row.id))[:limit]
+        return [rows[name] for name in {name for _, name in touched[bisect_left(touched, (since, "")) :]}]
 
     def begin(self, search: Search) -> Search:
         self.searches[search.id] = self.searching[search.id] = search
@@ -456,8 +458,11 @@ def sessions_for(
     bazaar = truth.bazaar
     found = {each.id for each in bazaar.open.values() if each.mitra_id in mitras or each.customer_id in customers}
     found.update(name for name in told if name in bazaar.works)
+    since = truth.now - timedelta(minutes=1)
+    lately = (each for each in bazaar.touched_since("sessions", since) if each.created_at > since)
+    found.update(each.id for each in lately if each.mitra_id in mitras or each.customer_id in customers)
     works = sorted((bazaar.works[name] for name in found), key=lambda work: (work.created_at, work.id))
-    return [_seen(truth, work) for work in works]
+    return [_seen(truth, work) | {"lately": work.created_at > since} for work in works]
 
 
 def offers_receipts(

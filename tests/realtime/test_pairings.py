@@ -14,6 +14,7 @@ import pytest
 import websockets
 
 from hadir.dev.embedded import EmbeddedValkey
+from hadir.realtime.told import Told
 from tests.support import eventually
 from tests.support.market import CALM, Market, of_pairing, of_session
 from tests.support.system import Account, Phone, Served, System
@@ -426,6 +427,59 @@ async def test_a_search_for_a_session_that_ends_is_over(market: Market) -> None:
     assert (await new.ask(type="offer.accept", pairing_id=pairing_id))["result"] == "withdrawn"
     again = await market.system.ask(first, customer, "POST", f"/api/sessions/{session['id']}/reroute")
     assert (again.status_code, again.json()["state"]) == (409, "ended")
+
+
+async def test_what_began_and_ended_before_anybody_could_read_it_is_told_to_who_was_there(market: Market) -> None:
+    """As after a moment in which an instance or its connection stood still."""
+    served = await market.system.instance()
+    mitra, phone = await market.mitra(served)
+    customer = await market.system.account("customer")
+    app, sql = await market.system.customer(served, customer), market.system.sql
+    async with sql.transaction():
+        session_id = await sql.fetchval(
+            "INSERT INTO chat_sessions (id, customer_id, mitra_id, status) "
+            "VALUES (gen_random_uuid(), $1, $2, 'active') RETURNING id",
+            *(customer.id, mitra.id),
+        )
+        pairing_id = await sql.fetchval(
+            "INSERT INTO pairings (id, customer_id, mitra_id, session_id, status, expires_at) "
+            "VALUES (gen_random_uuid(), $1, $2, $3, 'accepted', now() + interval '1 min') RETURNING id",
+            *(customer.id, mitra.id, session_id),
+        )
+        await sql.execute("UPDATE chat_sessions SET status = 'ended' WHERE id = $1", session_id)
+    assert served.node is not None
+    served.node.market.bell.ring(customers=[customer.id], mitras=[mitra.id])
+    assert (await app.message("pairing.updated"))["pairing"]["id"] == str(pairing_id)
+    for there in (app, phone):
+        told = (await there.message("session.updated"))["session"]
+        assert (told["id"], told["status"]) == (str(session_id), "ended")
+
+    late = await market.system.customer(served, customer)
+    assert (late.hello["state"]["pairings"], late.hello["state"]["sessions"]) == ([], [])
+    served.node.market.bell.ring(customers=[customer.id])
+    await late.ask(type="sync")
+    assert [each["type"] for each in late.received if each["type"].endswith(".updated")] == [], "it was not there"
+    assert [each["type"] for each in app.received].count("session.updated") == 1
+
+
+async def test_what_ended_long_after_it_began_is_told_only_to_the_device_that_knew_of_it(market: Market) -> None:
+    """Also where one reading is for both."""
+    served = await market.system.instance()
+    assert served.node is not None
+    (mitra, _), customer = await market.mitra(served), await market.system.account("customer")
+    sql, work, told = market.system.sql, served.node.work, Told(customer.id)
+    session_id = await sql.fetchval(
+        "INSERT INTO chat_sessions (id, customer_id, mitra_id, status, created_at) "
+        "VALUES (gen_random_uuid(), $1, $2, 'active', now() - interval '1 h') RETURNING id",
+        *(customer.id, mitra.id),
+    )
+    told.hear(await work.submit("customer", told))
+    assert [*told.sessions] == [str(session_id)]
+    await sql.execute("UPDATE chat_sessions SET status = 'ended' WHERE id = $1", session_id)
+    other = Told(customer.id)
+    readings = await asyncio.gather(*(work.submit("customer", each) for each in (told, other)))
+    heard = [each.hear(reading).frames for each, reading in zip((told, other), readings, strict=True)]
+    assert [len(frames) for frames in heard] == [1, 0]
 
 
 async def test_a_customer_sees_whether_its_mitra_is_reachable(market: Market) -> None:
