@@ -32,6 +32,7 @@ AWAY, HOSTILE, LOAD, RACES = (
     f"tests/faults/test_{name}.py" for name in ("stores_away", "hostile", "under_load", "interleavings"))  # fmt: skip
 ROLLING, SOAK = "tests/faults/test_rolling_restart.py", "tests/faults/test_soak.py"
 HAPPENED, SERIES, LIVE = "tests/http/test_activity.py", "tests/realtime/test_series.py", "tests/http/test_live.py"
+START = "tests/realtime/test_start.py::test_it_is_whole_as_soon_as_it_hears_itself_and_the_mirror_takes_beats"
 BOARD, LOOKUP = "tests/http/test_dashboard.py", "tests/http/test_mitras.py"
 RT = "hadir/realtime"
 PAIRING_SQL, FUNCTIONS = "hadir/db/migrations/0003_pairing.sql", "tests/db/test_pairing_functions.py"
@@ -102,6 +103,9 @@ PAIRS = [
     Pair("R6 logins of the deactivated", "hadir/db/migrations/0001_presence.sql",
          "IF was_active AND NOT NEW.is_active THEN", "IF false THEN",
          f"{HTTP}::test_deactivation_reaches_every_instance_and_both_stores"),
+    Pair("an instance hears itself at once", f"{RT}/bus.py", "                self._subscribed.set()\n", "", START),
+    Pair("the mirror is beaten into at once", f"{RT}/seeding.py",
+         "        for tell in self.on_seeded:\n            tell()", "        pass", START),
     Pair("R8 the feed finds what no event told", f"{RT}/feed.py", "            self.deliver(new)\n", "",
          f"{DISPLACED}::test_with_the_bus_dead_a_displacement_is_found_by_polling"),
     Pair("R8 an event is quick", f"{RT}/feed.py", "                self.read_again(event.ids)", "                pass",

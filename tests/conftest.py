@@ -8,6 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,6 +39,11 @@ HEAVY = (
     "tests/realtime/test_timers.py",
 )
 """These take all cores, or judge by the clock: one process of several (`-n`) runs all of them, never two at once."""
+
+
+MAKING = ThreadPoolExecutor(1)
+SPARES: dict[EmbeddedPostgres, Future[str]] = {}
+"""A database for the next test."""
 
 
 class HeavyOnes(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types
@@ -93,6 +99,8 @@ def postgres_server(nothing_left_behind: None) -> Iterator[EmbeddedPostgres]:
     server = EmbeddedPostgres(folder / "postgres", fsync=False)
     asyncio.run(_start_with_template(server))
     yield server
+    if (spare := SPARES.pop(server, None)) is not None:
+        spare.result()
     asyncio.run(server.stop())
     shutil.rmtree(folder)
 
@@ -112,10 +120,16 @@ async def _administer(server: EmbeddedPostgres, statement: str) -> None:
 
 
 async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
-    name = f"test_{secrets.token_hex(6)}"
-    await _administer(server, f"CREATE DATABASE {name} TEMPLATE template_hadir STRATEGY file_copy")
+    name = await asyncio.wrap_future(SPARES.pop(server, None) or MAKING.submit(_make_database, server))
+    SPARES[server] = MAKING.submit(_make_database, server)  # the next one, while this test runs
     yield server.url_of(name)
     await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _make_database(server: EmbeddedPostgres) -> str:
+    name = f"test_{secrets.token_hex(6)}"
+    asyncio.run(_administer(server, f"CREATE DATABASE {name} TEMPLATE template_hadir STRATEGY file_copy"))
+    return name
 
 
 @pytest.fixture

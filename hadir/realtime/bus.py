@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +54,7 @@ class Bus:
         self._canaries: dict[int, float] = {}
         self._canary = 0
         self._failed = asyncio.Event()
+        self._subscribed = asyncio.Event()
         self.up = False
         self.on_event: list[Callable[[BusEvent], None]] = []
         self.on_gap: list[Callable[[], None]] = []
@@ -135,6 +137,7 @@ class Bus:
         async for message in pubsub.listen():
             if message["type"] == "subscribe":
                 self._gap()
+                self._subscribed.set()
             elif message["type"] == "message":
                 self._heard(message["data"])
 
@@ -155,15 +158,18 @@ class Bus:
                 tell(BusEvent(kind, [each for each in ids if isinstance(each, str)]))
 
     async def _sing(self) -> None:
-        """A numbered canary to ourselves; one that is not heard in time takes the bus down."""
+        """A numbered canary to ourselves, at once when it can be heard; one that is not in time takes the bus down."""
         while True:
+            self._subscribed.clear()
             self._canary += 1
             self._canaries[self._canary] = time.monotonic()
             try:
                 await self.send(self._own_channel, "canary", [str(self._canary)])
             except ValkeyUnavailable:
                 self._deaf()
-            await asyncio.sleep(CANARY_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANARY_S):
+                    await self._subscribed.wait()
             sung = min(self._canaries.values(), default=None)
             if sung is not None and time.monotonic() - sung > CANARY_DEADLINE_S:
                 self._deaf()

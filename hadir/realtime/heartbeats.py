@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 
 from hadir import metrics
 from hadir.config import Config
@@ -53,6 +54,7 @@ class Heartbeats:
         self._dirty: dict[Connection, None] = {}
         """In the order in which they beat: those of one millisecond are then cheap for the mirror."""
         self._all_again = True
+        self._now = asyncio.Event()
         self._lease_due = 0.0
         self._flushed_at = 0.0
         self._offset: float | None = None
@@ -71,9 +73,16 @@ class Heartbeats:
         self._all_again = True
         self.leased_since = None
 
+    def hurry(self) -> None:
+        """The mirror can take beats again: the next flush is now."""
+        self._now.set()
+
     async def run(self) -> None:
         while True:
-            await asyncio.sleep(self._config.heartbeat_flush_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._config.heartbeat_flush_s):
+                    await self._now.wait()
+            self._now.clear()
             try:
                 await self.flush()
             except ValkeyUnavailable:

@@ -193,6 +193,7 @@ class Node:
         self.feed.on_changed.append(self.dashboards.changed)
         self.feed.on_revoked.append(self.dashboards.revoked)
         self.valkey.on_lost.append(self.heartbeats.valkey_lost)
+        self.seeder.on_seeded.append(self.heartbeats.hurry)
         self.valkey.on_back.append(self._valkey_back)
         self.postgres.on_back.append(self._postgres_back)
         self.bus.on_gap.append(self.feed.gap)

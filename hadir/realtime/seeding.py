@@ -27,7 +27,10 @@ Page = Callable[[str, int], Awaitable[tuple[int, list[str]]]]
 
 
 class Seeder:
-    """Seeds when asked; whoever holds the lease does it, the others see that it is done."""
+    """Seeds when asked; whoever holds the lease does it, the others see that it is done.
+
+    `on_seeded` is called when the mirror turns out to be seeded, after a start or after it may not have been.
+    """
 
     def __init__(self, mirror: Mirror, postgres: Postgres, keys: Keys) -> None:
         self._mirror = mirror
@@ -35,10 +38,9 @@ class Seeder:
         self._keys = keys
         self._cold = asyncio.Event()
         self._missed = False
-        self.seeded = asyncio.Event()
+        self.on_seeded: list[Callable[[], None]] = []
 
     def went_cold(self) -> None:
-        self.seeded.clear()
         self._cold.set()
 
     async def went_back(self) -> None:
@@ -56,8 +58,12 @@ class Seeder:
         if not await self._mirror.is_seeded():
             self.went_cold()
             return
-        self.seeded.set()
+        self._seeded()
         await self._mirror.make_up()
+
+    def _seeded(self) -> None:
+        for tell in self.on_seeded:
+            tell()
 
     async def run(self) -> None:
         while True:
@@ -66,7 +72,7 @@ class Seeder:
                 if (not self._missed and await self._mirror.is_seeded()) or await self.seed("cold"):
                     self._missed = False
                     self._cold.clear()
-                    self.seeded.set()
+                    self._seeded()
                     continue
             except StoreUnavailable as error:
                 log.info("mirror.seed_waits", extra={"error": str(error)})

@@ -21,6 +21,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -288,20 +289,21 @@ class Soak:
                 if self._is_over():
                     break
                 await self._round(simulation)
-            breaches = len(simulation.tally.breaches)
+            breaches = simulation.tally.breaches
         await self._fleet.connected_again()
         told = history.events()
         self.told += len(told)
         wrong = inconsistencies(told, await rows_of(system)) + await broken_rules(system)
-        print(
-            f"chapter {number}: {len(told)} things told, {len(wrong)} wrong; beacon doubted {breaches} times",
-            flush=True,
-        )
+        for breach in breaches:
+            print(breach, flush=True)
+        found = f"{len(told)} things told, {len(wrong)} wrong; {len(breaches)} rules broken"
+        print(f"chapter {number}: {found}", flush=True)
         return wrong
 
     async def _round(self, simulation: Simulation) -> None:
         for fault in islice(self._faults, FAULTS_A_ROUND):
-            print(f"{self.done + 1:5} {fault.verb} (i{fault.member + 1}, {fault.held_s:.1f} s)", flush=True)
+            at = f"{datetime.now():%H:%M:%S}"
+            print(f"{self.done + 1:5} {at} {fault.verb} (i{fault.member + 1}, {fault.held_s:.1f} s)", flush=True)
             await VERBS[fault.verb](self._fleet, fault)
             self.done += 1
             await asyncio.sleep(BETWEEN_S)  # of ordinary life
