@@ -120,7 +120,8 @@ async def _administer(server: EmbeddedPostgres, statement: str) -> None:
 
 
 async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
-    name = await asyncio.wrap_future(SPARES.pop(server, None) or MAKING.submit(_make_database, server))
+    made = SPARES.pop(server) if server in SPARES else MAKING.submit(_make_database, server)
+    name = await asyncio.wrap_future(made)
     SPARES[server] = MAKING.submit(_make_database, server)  # the next one, while this test runs
     yield server.url_of(name)
     await _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
