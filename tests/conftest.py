@@ -119,6 +119,11 @@ async def _administer(server: EmbeddedPostgres, statement: str) -> None:
         await connection.close()
 
 
+async def nothing_is_made(server: EmbeddedPostgres) -> None:
+    """The next database is there: a transaction anywhere in a cluster keeps pages of all its databases from pruning."""
+    await asyncio.wrap_future(SPARES[server])
+
+
 async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:
     made = SPARES.pop(server) if server in SPARES else MAKING.submit(_make_database, server)
     name = await asyncio.wrap_future(made)

@@ -71,7 +71,7 @@ def connect(url: str, *, connections: int) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url.replace("valkey://", "redis://", 1).replace("valkeys://", "rediss://", 1),
         max_connections=connections,
-        timeout=DEADLINE_S,
+        timeout=None,
         socket_timeout=None,
         socket_connect_timeout=DEADLINE_S,
         retry=Retry(NoBackoff(), 0),
@@ -131,9 +131,14 @@ class Valkey:
         return await self._call(*words)
 
     async def _call(self, *words: Any) -> Any:
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+            async with asyncio.timeout(None) as deadline:
+                timer = loop.call_later(DEADLINE_S, _one_more_turn, deadline)
+                try:
+                    answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
+                finally:
+                    timer.cancel()
         except NoScriptError:
             raise
         except (TimeoutError, RedisTimeoutError) as error:
@@ -182,3 +187,8 @@ class Valkey:
                 await self._client.connection_pool.disconnect(inuse_connections=True)
         except (*LOST, TimeoutError, RedisError) as error:
             log.info("valkey.disconnect_failed", extra={"error": str(error)})
+
+
+def _one_more_turn(deadline: asyncio.Timeout) -> None:
+    """If this process stood still, what came in time lies there and is read in the loop's next turn; then it is over."""
+    deadline.reschedule(asyncio.get_running_loop().time())

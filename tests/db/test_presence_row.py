@@ -9,6 +9,8 @@ import asyncpg
 import pytest
 
 from hadir.db.queries import sql as query
+from hadir.dev.embedded import EmbeddedPostgres
+from tests.conftest import nothing_is_made
 from tests.db.world import World
 
 HOUR = timedelta(hours=1)
@@ -262,7 +264,8 @@ async def test_no_line_is_before_the_one_before_it(world: World) -> None:
     assert lines[-1]["at"] - lines[len(said) - 1]["at"] < timedelta(milliseconds=1)
 
 
-async def test_beats_are_hot_and_change_no_version(sql: asyncpg.Connection) -> None:
+async def test_beats_are_hot_and_change_no_version(sql: asyncpg.Connection, postgres_server: EmbeddedPostgres) -> None:
+    await nothing_is_made(postgres_server)
     await sql.execute("INSERT INTO mitras (id) SELECT gen_random_uuid() FROM generate_series(1, 500)")
     await sql.execute("UPDATE mitra_presence SET is_online = true")
     ids = [record["mitra_id"] for record in await sql.fetch("SELECT mitra_id FROM mitra_presence")]

@@ -1,12 +1,13 @@
-"""The link to Valkey under a network that resets: every call ends with its answer or with `ValkeyUnavailable`."""
+"""The link to Valkey: every call ends with its answer or with `ValkeyUnavailable`, and only Valkey makes the latter."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.errors import ValkeyUnavailable
-from hadir.realtime.valkey import Valkey
+from hadir.realtime.valkey import DEADLINE_S, DEADLINES_TO_OPEN, Valkey
 from tests.faults.proxy import Proxy
 from tests.support import eventually
 
@@ -25,6 +26,16 @@ async def test_a_reset_of_an_idle_connection_is_an_outage_and_no_defect(valkey: 
             answers = await asyncio.gather(*(link.command("PING") for _ in range(4)), return_exceptions=True)
             assert [each for each in answers if each is not True and not isinstance(each, ValkeyUnavailable)] == []
             await eventually(lambda: answered(link))
+
+
+async def test_what_came_in_time_counts_although_this_process_stood_still(valkey: EmbeddedValkey) -> None:
+    async with Valkey(valkey.url) as link:
+        await eventually(lambda: link.available)
+        loop = asyncio.get_running_loop()
+        for _ in range(DEADLINES_TO_OPEN):
+            loop.call_later(0.1, time.sleep, 1.5 * DEADLINE_S)
+            assert await link.command("BLPOP", "nothing", 0.2) is None
+        assert link.available
 
 
 async def answered(link: Valkey) -> bool:
