@@ -190,5 +190,5 @@ class Valkey:
 
 
 def _one_more_turn(deadline: asyncio.Timeout) -> None:
-    """If this process stood still, what came in time lies there and is read in the loop's next turn; then it is over."""
+    """If this process stood still, what came in time lies there unread until the loop's next turn."""
     deadline.reschedule(asyncio.get_running_loop().time())
