@@ -15,7 +15,7 @@ from hadir.db.queries import sql
 from hadir.dev import rules
 from hadir.dev.rules import Wrong
 from hadir.dev.tally import BEACON, NO_ANSWER, Tally
-from hadir.dev.truth import LAG_S, Bounds, Truth
+from hadir.dev.truth import Bounds, Truth
 from hadir.errors import PostgresUnavailable
 
 PATH = "/api/beacon"
@@ -25,7 +25,10 @@ RETRY_S = 1.0
 
 
 class Lookout:
-    """Asks `urls` as a balancer would, and knows the truth about the mitras `ours`; `look` brings it up to date."""
+    """Asks `urls` as a balancer would, and knows the truth about the mitras `ours`; `look` brings it up to date.
+
+    `lag_s`: how much longer than `max_age_s` a beacon may lag behind the truth.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Lookout:
         ours: Sequence[str],
         look: Callable[[], None],
         random: Random,
+        lag_s: float,
     ) -> None:
         self._urls = urls
         self._postgres = postgres
@@ -44,6 +48,7 @@ class Lookout:
         self._ours = ours
         self._look = look
         self._random = random
+        self._lag_s = lag_s
         self._newest: datetime | None = None
 
     async def live(self) -> None:
@@ -115,11 +120,11 @@ class Lookout:
 
     def _bounds(self, beacon: Beacon, began: float) -> Bounds:
         now = time.monotonic()
-        return self._truth.over(beacon.max_age_s + LAG_S + now - began, now)
+        return self._truth.over(beacon.max_age_s + self._lag_s + now - began, now)
 
     async def _more(self, beacon: Beacon, began: float) -> int:
         """Who may have been counted besides: mitras that are not ours, and ours that can have several sessions."""
-        moment_s = beacon.max_age_s + LAG_S + time.monotonic() - began
+        moment_s = beacon.max_age_s + self._lag_s + time.monotonic() - began
         others = int(await self._postgres.fetchval(sql("others_present"), self._ours, moment_s))
         # Apps are not told their capacity.
         return others + int(await self._postgres.fetchval(sql("roomy_of"), self._ours))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 KEPT_S = 120.0
 LAG_S = 1.0
-"""How much longer than `max_age_s` a beacon may lag behind the truth."""
+"""How much longer than `max_age_s` a beacon may lag behind the truth where no store or instance fails."""
 
 
 @dataclass(frozen=True, slots=True)

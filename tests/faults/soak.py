@@ -4,8 +4,8 @@
 
 The same seed makes the same sequence of faults, and people who decide alike. Two of the instances live through all of
 it: what they hold is measured after every few faults, at a calm point, once everything is healed and the load is as it
-was before. Every chapter has new people; at its end what they were told is held against the rows. The third instance
-is killed and drained, over and over.
+was before. Every chapter has new people, who judge all that they see by the rules of docs/protocol.md; at its end what
+they were told is held against the rows. The third instance is killed and drained, over and over.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from hadir.dev.embedded import EmbeddedPostgres, EmbeddedValkey
 from hadir.dev.history import History, inconsistencies
 from hadir.dev.simulation import Simulation
 from hadir.dev.whereabouts import State
+from hadir.realtime.feed import INTERVAL_S
 from tests.conftest import make_folder
 from tests.faults.fleet import Fleet
 from tests.faults.test_history import SETTINGS, no_crash, rows_of
@@ -51,6 +52,9 @@ FAULTS_A_ROUND = 3
 ROUNDS_A_CHAPTER = 20
 HELD_S, BETWEEN_S = (0.5, 4.0), 0.5
 LOOKS, LOOK_EVERY_S = 5, 0.5
+LAG_S = HELD_S[1] + 2 * INTERVAL_S
+"""How long the beacon may lag behind the truth: a fault holds back what is told of a change, then somebody polls; once
+more where the next fault hits just that one."""
 CALM_S = 180.0
 WARM_UP = 0.2
 """The part of all calm points that is not judged: pools and caches fill."""
@@ -282,22 +286,20 @@ class Soak:
         urls = [each.url for each in self._fleet.served]
         name = f"{self._seed}-{number}"
         random = Random(name)
-        async with Simulation(
-            system.config(), urls, MITRAS, CUSTOMERS, CHURN, name=name, history=history, pace=PACE, random=random
-        ) as simulation:
+        people = {"name": name, "history": history, "pace": PACE, "random": random, "lag_s": LAG_S}
+        async with Simulation(system.config(), urls, MITRAS, CUSTOMERS, CHURN, **people) as simulation:
             for _ in range(ROUNDS_A_CHAPTER):
                 if self._is_over():
                     break
                 await self._round(simulation)
-            breaches = simulation.tally.breaches
+            breaches, answers = simulation.tally.breaches, simulation.tally.answered
         await self._fleet.connected_again()
         told = history.events()
         self.told += len(told)
         wrong = inconsistencies(told, await rows_of(system)) + await broken_rules(system)
-        for breach in breaches:
-            print(breach, flush=True)
-        found = f"{len(told)} things told, {len(wrong)} wrong; {len(breaches)} rules broken"
-        print(f"chapter {number}: {found}", flush=True)
+        wrong += [str(breach) for breach in breaches]
+        seen = f"{len(told)} things told, {answers} answers of the beacon"
+        print(f"chapter {number}: {seen}, {len(wrong)} wrong", flush=True)
         return wrong
 
     async def _round(self, simulation: Simulation) -> None:
