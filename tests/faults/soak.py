@@ -26,6 +26,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 from statistics import median
+from typing import Any
 
 import httpx
 import psutil
@@ -286,7 +287,7 @@ class Soak:
         urls = [each.url for each in self._fleet.served]
         name = f"{self._seed}-{number}"
         random = Random(name)
-        people = {"name": name, "history": history, "pace": PACE, "random": random, "lag_s": LAG_S}
+        people: dict[str, Any] = {"name": name, "history": history, "pace": PACE, "random": random, "lag_s": LAG_S}
         async with Simulation(system.config(), urls, MITRAS, CUSTOMERS, CHURN, **people) as simulation:
             for _ in range(ROUNDS_A_CHAPTER):
                 if self._is_over():
