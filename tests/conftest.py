@@ -100,7 +100,7 @@ def postgres_server(nothing_left_behind: None) -> Iterator[EmbeddedPostgres]:
     asyncio.run(_start_with_template(server))
     yield server
     if (spare := SPARES.pop(server, None)) is not None:
-        spare.result()
+        spare.exception()
     asyncio.run(server.stop())
     shutil.rmtree(folder)
 
@@ -121,7 +121,7 @@ async def _administer(server: EmbeddedPostgres, statement: str) -> None:
 
 async def nothing_is_made(server: EmbeddedPostgres) -> None:
     """The next database is there: a transaction anywhere in a cluster keeps pages of all its databases from pruning."""
-    await asyncio.wrap_future(SPARES[server])
+    await asyncio.shield(asyncio.wrap_future(SPARES[server]))
 
 
 async def fresh_database(server: EmbeddedPostgres) -> AsyncIterator[str]:

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 VERSION = 1
 CANARY_S = 0.5
 CANARY_DEADLINE_S = 1.0
+AGAIN_S = 0.25
 IDS_PER_EVENT = 1_000
 PENDING_MAX = 50_000
 
@@ -111,7 +112,7 @@ class Bus:
                         await client.connection_pool.disconnect(inuse_connections=True)
                 except (*LOST, TimeoutError, RedisError):
                     log.info("bus.disconnect_failed")
-            await asyncio.sleep(CANARY_S / 2)
+            await asyncio.sleep(AGAIN_S)
 
     async def _listen_or_fail(self, client: Any) -> None:
         """No TaskGroup: before Python 3.13 one that has just failed swallows a cancellation, and this begins again."""

@@ -58,8 +58,8 @@ class Seeder:
         if not await self._mirror.is_seeded():
             self.went_cold()
             return
+        await self._mirror.make_up()  # before it is beaten into, and counts as warm
         self._seeded()
-        await self._mirror.make_up()
 
     def _seeded(self) -> None:
         for tell in self.on_seeded:

@@ -15,7 +15,8 @@ from hadir.realtime.messages import encode
 from hadir.realtime.pairing import CLOSED_BECAUSE, AcceptResult, Offer, OfferNews, OfferStatus, Pairing
 from hadir.realtime.session import Message, Session
 
-OVER_MAX = 100
+OVER_MAX = 1_000
+"""More than may begin and end in the minute in which it is still read."""
 MESSAGES_AT_ONCE = 100
 """Told by one reading; the rest by the next, so that a peer that reads is not taken for one that does not."""
 FINAL = 2**62
@@ -155,6 +156,7 @@ class Told:
             self._end(found.id, found.version)
 
     def _end(self, name: str, version: int) -> None:
+        self._over.pop(name, None)  # to the end of the line
         self._over[name] = version
         if len(self._over) > OVER_MAX:
             del self._over[next(iter(self._over))]

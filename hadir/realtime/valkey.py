@@ -35,6 +35,8 @@ from hadir.errors import ValkeyUnavailable
 log = logging.getLogger(__name__)
 
 DEADLINE_S = 0.5
+MORE_S = 0.05
+"""Enough to read what is there: a timer of the loop is reached only after its sockets were looked at."""
 DEADLINES_TO_OPEN = 2
 PROBE_S = 0.5
 POOL = 8
@@ -86,7 +88,7 @@ def connect(url: str, *, connections: int) -> Redis:
 class Valkey:
     """One circuit over a pool of connections.
 
-    Every call ends within `DEADLINE_S`, with its answer or `ValkeyUnavailable`. A connection error, or two
+    Every call ends within `DEADLINE_S` and `MORE_S`, with its answer or `ValkeyUnavailable`. A connection error, or two
     deadlines in a row, opens the circuit: calls then fail at once until a probe succeeds. `on_lost` and
     `on_back` are called, in order, at each change.
     """
@@ -134,7 +136,7 @@ class Valkey:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as deadline:
-                timer = loop.call_later(DEADLINE_S, _one_more_turn, deadline)
+                timer = loop.call_later(DEADLINE_S, _last_look, deadline)
                 try:
                     answer = await self._client.execute_command(*words)  # type: ignore[no-untyped-call]
                 finally:
@@ -189,6 +191,6 @@ class Valkey:
             log.info("valkey.disconnect_failed", extra={"error": str(error)})
 
 
-def _one_more_turn(deadline: asyncio.Timeout) -> None:
-    """If this process stood still, what came in time lies there unread until the loop's next turn."""
-    deadline.reschedule(asyncio.get_running_loop().time())
+def _last_look(deadline: asyncio.Timeout) -> None:
+    """If this process stood still, what came in time lies there unread until the loop has looked at its sockets."""
+    deadline.reschedule(asyncio.get_running_loop().time() + MORE_S)

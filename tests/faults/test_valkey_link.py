@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
+
+import pytest
 
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.errors import ValkeyUnavailable
@@ -28,14 +31,29 @@ async def test_a_reset_of_an_idle_connection_is_an_outage_and_no_defect(valkey: 
             await eventually(lambda: answered(link))
 
 
-async def test_what_came_in_time_counts_although_this_process_stood_still(valkey: EmbeddedValkey) -> None:
-    async with Valkey(valkey.url) as link:
-        await eventually(lambda: link.available)
-        loop = asyncio.get_running_loop()
-        for _ in range(DEADLINES_TO_OPEN):
-            loop.call_later(0.1, time.sleep, 1.5 * DEADLINE_S)
-            assert await link.command("BLPOP", "nothing", 0.2) is None
-        assert link.available
+@pytest.mark.parametrize("within", ["a timer", "a reader"])
+async def test_what_came_in_time_counts_although_this_process_stood_still(valkey: EmbeddedValkey, within: str) -> None:
+    loop, (ours, theirs) = asyncio.get_running_loop(), socket.socketpair()
+
+    def stand_still() -> None:
+        time.sleep(1.5 * DEADLINE_S)
+
+    def read() -> None:
+        ours.recv(1)
+        stand_still()
+
+    with ours, theirs:
+        loop.add_reader(ours, read)
+        async with Valkey(valkey.url) as link:
+            await eventually(lambda: link.available)
+            for _ in range(DEADLINES_TO_OPEN):
+                if within == "a timer":
+                    loop.call_later(0.1, stand_still)
+                else:
+                    loop.call_later(0.1, theirs.send, b".")
+                assert await link.command("BLPOP", "nothing", 0.2) is None
+            assert link.available
+        loop.remove_reader(ours)
 
 
 async def answered(link: Valkey) -> bool:

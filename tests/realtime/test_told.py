@@ -1,4 +1,4 @@
-"""What a socket is told, whatever order readings come in: nothing twice, no end before its beginning, no gap (R8)."""
+"""What a socket is told, whatever order readings come in: nothing twice, nothing left out, no gap (R8)."""
 
 from __future__ import annotations
 
