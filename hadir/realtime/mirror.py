@@ -151,7 +151,6 @@ class Mirror:
         names = self._keys
         ids = [row.mitra_id for row in rows]
         keys = [*names.sets_of_ids, names.seed_lease, *map(names.capacity, ids), *map(names.heartbeat, ids)]
-        ages_s = [reading.age_s(row) if row.mitra_id in beats else self._unheard_age_s(reading, row) for row in rows]
         args = [
             self._stale_ms,
             token,
@@ -163,8 +162,8 @@ class Mirror:
             *[row.max_sessions for row in rows],
             *[int(row.last_session_at.timestamp()) if row.last_session_at else 0 for row in rows],
             *map(owner_of, rows),
-            *[round(age_s * 1000) for age_s in ages_s],
-            *[int(mitra_id in beats) for mitra_id in ids],
+            *[round(self._unheard_age_s(reading, row) * 1000) for row in rows],
+            *[round(reading.age_s(row) * 1000) if row.mitra_id in beats else "" for row in rows],
         ]
         answer = await self._valkey.run("apply", keys, args)
         if answer is None:

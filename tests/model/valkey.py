@@ -165,8 +165,10 @@ class Database:
             self.put(now, capacity, str(opened)) if opened > 0 else self.unlink(now, capacity)
             owners.pop(mitra, None) if owner == "" else owners.update({mitra: owner})
             if state == "online":
-                if beat or mitra not in beats:
+                if mitra not in beats:
                     self._beat(keys[2], keys[3], string, mitra, now - age, now, stale)
+                if beat != "":
+                    self._beat(keys[2], keys[3], string, mitra, now - beat, now, stale)
                 if opened < most:
                     moved += mitra not in fit
                     fit[mitra] = beats[mitra]

@@ -66,6 +66,28 @@ async def test_a_postgres_that_went_backwards_makes_a_new_seed(database: str, va
         assert not await system.valkey.sismember("mitras:online", mitra.id)
 
 
+async def test_a_mitra_over_http_has_time_to_beat_again_whoever_applies_it_to_an_empty_mirror(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    """The seed, or before it what an outage made somebody remember: in that a row counts as a sign of life."""
+    slow = {**SILENT, "HEARTBEAT_MIRROR_INTERVAL_SECONDS": "600"}
+    async with System(database, valkey.url, slow) as system:
+        served = await system.instance()
+        assert served.node is not None
+        mirror, mitra = served.node.mirror, await system.account()
+        await system.http.post(f"{served.url}/api/mitra/status/online", headers=mitra.bearer)
+        await system.sql.execute("UPDATE mitra_presence SET last_heartbeat_at = now() - interval '300 s'")
+        reading = await presence_rows.read(served.node.postgres, [mitra.id])
+        for beats in ([], [mitra.id]):
+            await system.valkey.zrem("mitras:heartbeats", mitra.id)
+            await mirror.apply(reading, beats=beats)
+            (age_s,) = (await mirror.beat_ages([mitra.id])).values()
+            assert age_s < 40, "it is stale after that"
+        await system.sql.execute("UPDATE mitra_presence SET last_heartbeat_at = now()")
+        await mirror.apply(await presence_rows.read(served.node.postgres, [mitra.id]), beats=[mitra.id])
+        assert (await mirror.beat_ages([mitra.id]))[mitra.id] < age_s, "a beat that it missed counts"
+
+
 async def test_flushall_at_any_moment_loses_nothing(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url, SILENT) as system:
         served = await system.instance()

@@ -3,7 +3,8 @@
 --       then the capacity strings of all rows, then their heartbeat strings
 -- ARGV: 1 stale period (ms), 2 token that the seed lease must hold ('' = none needed), then column by column for rows
 --       whose ids differ: id, version, active (0/1), state (online|suspect|offline), open sessions, max sessions,
---       last session (Unix s), owner ('' = nobody's), age of the last sign of life (ms), beat (0/1)
+--       last session (Unix s), owner ('' = nobody's), age of the last sign of life that counts where the mirror holds none (ms),
+--       age of the one that the row is ('' = it is none)
 -- Returns {rows that differed although their version was the same, ids of which the mirror holds a newer version …},
 --         or false when the lease was lost.
 local FIXED = 8
@@ -62,12 +63,14 @@ for n = 1, count do
     if open > 0 then add(use, KEYS[FIXED + n], open) else add(free, KEYS[FIXED + n]) end
     if owner == '' then add(disown, id) else add(own, id, owner) end
     if is_online then
-      local known, at = last[n] and tonumber(last[n]), now - tonumber(ARGV[a + 8 * count])
-      if not known or (ARGV[a + 9 * count] == '1' and at > known) then
+      local known, beat = last[n] and tonumber(last[n]), ARGV[a + 9 * count]
+      local at = known or now - tonumber(ARGV[a + 8 * count])
+      if beat ~= '' then
+        at = math.max(at, now - tonumber(beat))
+      end
+      if at ~= known then
         add(set_beat, at, id)
         keep_beat(KEYS[FIXED + count + n], at, now, stale_ms)
-      else
-        at = known
       end
       if fits then
         add(fit, at, id)
