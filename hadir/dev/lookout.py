@@ -15,7 +15,7 @@ from hadir.db.queries import sql
 from hadir.dev import rules
 from hadir.dev.rules import Wrong
 from hadir.dev.tally import BEACON, NO_ANSWER, Tally
-from hadir.dev.truth import Bounds, Truth
+from hadir.dev.truth import LAG_S, Bounds, Truth
 from hadir.errors import PostgresUnavailable
 
 PATH = "/api/beacon"
@@ -27,7 +27,7 @@ RETRY_S = 1.0
 class Lookout:
     """Asks `urls` as a balancer would, and knows the truth about the mitras `ours`; `look` brings it up to date.
 
-    `lag_s`: how much longer than `max_age_s` a beacon may lag behind the truth.
+    `lag_s`: how much longer than `max_age_s` each mitra may be counted as it was; None where nothing fails.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Lookout:
         ours: Sequence[str],
         look: Callable[[], None],
         random: Random,
-        lag_s: float,
+        lag_s: float | None,
     ) -> None:
         self._urls = urls
         self._postgres = postgres
@@ -120,11 +120,15 @@ class Lookout:
 
     def _bounds(self, beacon: Beacon, began: float) -> Bounds:
         now = time.monotonic()
-        return self._truth.over(beacon.max_age_s + self._lag_s + now - began, now)
+        bounds = self._truth.over if self._lag_s is None else self._truth.each
+        return bounds(self._window_s(beacon, began), now)
+
+    def _window_s(self, beacon: Beacon, began: float) -> float:
+        return beacon.max_age_s + (LAG_S if self._lag_s is None else self._lag_s) + time.monotonic() - began
 
     async def _more(self, beacon: Beacon, began: float) -> int:
         """Who may have been counted besides: mitras that are not ours, and ours that can have several sessions."""
-        moment_s = beacon.max_age_s + self._lag_s + time.monotonic() - began
+        moment_s = self._window_s(beacon, began)
         others = int(await self._postgres.fetchval(sql("others_present"), self._ours, moment_s))
         # Apps are not told their capacity.
         return others + int(await self._postgres.fetchval(sql("roomy_of"), self._ours))

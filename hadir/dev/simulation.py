@@ -26,7 +26,7 @@ from hadir.dev.person import total
 from hadir.dev.population import SimulatedMitra
 from hadir.dev.rates import Rates
 from hadir.dev.tally import Tally
-from hadir.dev.truth import LAG_S, Truth
+from hadir.dev.truth import Truth
 from hadir.dev.witness import Witness
 from hadir.dev.world import World
 from hadir.errors import HadirError, PostgresUnavailable
@@ -45,8 +45,8 @@ class Simulation:
 
     `churn`: how often a mitra goes away or does something else, per minute. `name`: the same name, the same people.
     `history`: where all that they are told is kept. `pace`: how much quicker than people they deal with each other.
-    `random`: what they decide by. `attendance`: where mitras keep when they were there. `lag_s`: how much longer than
-    `max_age_s` a beacon may lag behind the truth.
+    `random`: what they decide by. `attendance`: where mitras keep when they were there. `lag_s`: where stores and
+    instances fail, how much longer than `max_age_s` the beacon may count each mitra as it was.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Simulation:
         pace: float = 1.0,
         random: Random | None = None,
         attendance: Attendance | None = None,
-        lag_s: float = LAG_S,
+        lag_s: float | None = None,
     ) -> None:
         self._postgres = Postgres(config.database_url, pool_max=POSTGRES_POOL, pooler=config.database_pooler)
         self._random = random or Random()  # noqa: S311 - simulated people keep no secrets

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ class Truth:
         self._standings: dict[str, Standing] = {}
         self._bounds = Bounds(0, 0)
         self._history: deque[tuple[float, Bounds]] = deque([(now, self._bounds)])
+        self._sure_since: dict[str, float] = {}
+        self._possible_until: dict[str, float] = {}
 
     @property
     def now(self) -> Bounds:
@@ -50,6 +53,12 @@ class Truth:
         if standing == before:
             return
         self._standings[mitra_id] = standing
+        if standing.sure and not before.sure:
+            self._sure_since[mitra_id] = now
+        if not standing.sure:
+            self._sure_since.pop(mitra_id, None)
+        if before.possible and not standing.possible:
+            self._possible_until[mitra_id] = now
         self._bounds = Bounds(
             self._bounds.low + standing.sure - before.sure, self._bounds.high + standing.possible - before.possible
         )
@@ -67,4 +76,17 @@ class Truth:
             low, high = min(low, bounds.low), max(high, bounds.high)
             if at <= now - window_s:
                 break  # this one was in force when the window began
+        return Bounds(low, high)
+
+    def each(self, window_s: float, now: float) -> Bounds:
+        """Who was sure all through the last `window_s` seconds, and who was possible at some time of them.
+
+        Where a store or instance fails, what happened to one mitra is counted later than what happened to another.
+        """
+        began = now - window_s
+        low = sum(since <= began for since in self._sure_since.values())
+        high = sum(
+            standing.possible or self._possible_until.get(mitra_id, -math.inf) >= began
+            for mitra_id, standing in self._standings.items()
+        )
         return Bounds(low, high)

@@ -44,3 +44,16 @@ def test_what_is_older_than_two_minutes_is_forgotten_but_still_in_force() -> Non
         truth.note("b", LIVE if step % 2 else GONE, float(step))
     assert truth.over(120, 1000) == Bounds(1, 2)
     assert len(truth._history) < 130
+
+
+def test_where_something_fails_each_mitra_may_be_counted_as_it_was() -> None:
+    """One became sure and another left: whoever counts the former late and the latter at once counts one too few."""
+    truth = Truth(0)
+    truth.note("leaves", LIVE, 0)
+    truth.note("stays", LIVE, 0)
+    truth.note("comes", LIVE, 10)
+    truth.note("leaves", GONE, 11)
+    assert truth.over(5, 12) == Bounds(2, 3)
+    assert truth.each(5, 12) == Bounds(1, 3)
+    assert truth.each(1.5, 12) == Bounds(2, 3)
+    assert truth.each(0.5, 12) == Bounds(2, 2)

@@ -54,8 +54,8 @@ ROUNDS_A_CHAPTER = 20
 HELD_S, BETWEEN_S = (0.5, 4.0), 0.5
 LOOKS, LOOK_EVERY_S = 5, 0.5
 LAG_S = HELD_S[1] + 2 * INTERVAL_S
-"""How long the beacon may lag behind the truth: a fault holds back what is told of a change, then somebody polls; once
-more where the next fault hits just that one."""
+"""How long the beacon may count a mitra as it was: a fault holds back what is told of a change, then somebody polls;
+once more where the next fault hits just that one."""
 CALM_S = 180.0
 WARM_UP = 0.2
 """The part of all calm points that is not judged: pools and caches fill."""
