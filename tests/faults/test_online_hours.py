@@ -84,7 +84,7 @@ async def test_who_never_comes_back_behind_a_burial_is_paid_until_its_last_beat(
             assert len(held) > 1, "the seed of this test gives it some"
             beats = {mitra: mitra.app.counters.pongs for mitra in held}
             await eventually(lambda: all(mitra.app.counters.pongs > beats[mitra] + 2 for mitra in held), 10)
-            held = await held_by(system, "i2", held)  # whoever missed a pong meanwhile is at the other instance
+            held = await held_by(system, "i2", held)
             for mitra in held:
                 mitra.app.freeze()
             with fleet.members[1].frozen():
@@ -177,9 +177,9 @@ async def kill_one(system: System, victim: Member, people: Simulation) -> list[S
     assert len(held) > 2, "the seed of this test gives it some"
     beats = {mitra: mitra.app.counters.pongs for mitra in held}
     await eventually(lambda: all(mitra.app.counters.pongs > beats[mitra] + 2 for mitra in held), 10)
-    held = await held_by(system, "i2", held)  # whoever missed a pong meanwhile is at the other instance
+    held = await held_by(system, "i2", held)
     lost, left = held[:2], held[2:]
-    for mitra in lost:
+    for mitra in lost:  # before anything else happens: none of them moves any more
         mitra.app.freeze()
     await victim.kill()
     for mitra in lost:
@@ -203,9 +203,10 @@ async def nobody_of(system: System, mitras: Iterable[SimulatedMitra]) -> bool:
 
 
 async def held_by(system: System, name: str, mitras: Iterable[SimulatedMitra]) -> list[SimulatedMitra]:
-    statement = "SELECT mitra_id FROM mitra_presence WHERE instance_id LIKE $1 || '-%' AND is_online"
-    ids = {record["mitra_id"] for record in await system.sql.fetch(statement, name)}
-    return [mitra for mitra in mitras if mitra.person_id in ids]
+    """Those of the mitras whose app is at this instance, and not on its way to another because a pong was late."""
+    statement = "SELECT mitra_id, connection_id FROM mitra_presence WHERE instance_id LIKE $1 || '-%' AND is_online"
+    held = {record["mitra_id"]: record["connection_id"] for record in await system.sql.fetch(statement, name)}
+    return [each for each in mitras if each.app.connected and held.get(each.person_id) == each.app.connection_id]
 
 
 async def nobody_is_suspect(system: System) -> bool:
