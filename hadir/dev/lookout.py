@@ -43,12 +43,11 @@ class Lookout:
     ) -> None:
         self._urls = urls
         self._postgres = postgres
-        self._truth = truth
         self._tally = tally
         self._ours = ours
         self._look = look
         self._random = random
-        self._lag_s = lag_s
+        self._lag_s, self._within = (LAG_S, truth.over) if lag_s is None else (lag_s, truth.each)
         self._newest: datetime | None = None
 
     async def live(self) -> None:
@@ -119,12 +118,10 @@ class Lookout:
             self._tally.take_down(wrong, f"count {beacon.as_of}")
 
     def _bounds(self, beacon: Beacon, began: float) -> Bounds:
-        now = time.monotonic()
-        bounds = self._truth.over if self._lag_s is None else self._truth.each
-        return bounds(self._window_s(beacon, began), now)
+        return self._within(self._window_s(beacon, began), time.monotonic())
 
     def _window_s(self, beacon: Beacon, began: float) -> float:
-        return beacon.max_age_s + (LAG_S if self._lag_s is None else self._lag_s) + time.monotonic() - began
+        return beacon.max_age_s + self._lag_s + time.monotonic() - began
 
     async def _more(self, beacon: Beacon, began: float) -> int:
         """Who may have been counted besides: mitras that are not ours, and ours that can have several sessions."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 from functools import lru_cache
 
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from hadir.realtime.activity import read_last
 from hadir.realtime.messages import CloseCode
 from hadir.realtime.peer import Peer
 from hadir.realtime.series import MINUTES_MAX, read_series
+from hadir.realtime.waiting import happens
 
 MEDIA_TYPE = "text/event-stream"
 HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
@@ -100,9 +100,7 @@ class EventStream(Response):
 
     async def _write(self, send: Send) -> None:
         while self._code is None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(COMMENT_S):
-                    await self._wake.wait()
+            await happens(self._wake, COMMENT_S)
             self._wake.clear()
             if not self._outbox and self._code is None:
                 await send({"type": "http.response.body", "body": COMMENT, "more_body": True})

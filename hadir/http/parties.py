@@ -14,6 +14,7 @@ from hadir.http.auth import bearer_of, check_session, require_role
 from hadir.http.requests import node_of
 from hadir.realtime.node import Node
 from hadir.realtime.peer import Login
+from hadir.realtime.waiting import happens
 
 WAIT_MAX_S = 25.0
 DISPLACED_S = 1.0
@@ -54,10 +55,7 @@ async def read_until(
     with node.waiters.watch(subject_id) as wait:
         found = await read()
         while not enough(found) and not wait.over:
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await wait.changed.wait()
-            except TimeoutError:
+            if not await happens(wait.changed, deadline - time.monotonic()):
                 break
             wait.changed.clear()
             found = await read()

@@ -7,7 +7,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -15,6 +14,7 @@ from typing import Generic, Self, TypeVar
 from hadir import metrics
 from hadir.db.pool import CONFLICTS
 from hadir.errors import PostgresUnavailable, Refused
+from hadir.realtime.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -127,9 +127,7 @@ class Batcher(Generic[Item, Result]):
         self._full.clear()
         left = self._not_before - time.monotonic()
         if left > 0 and 0 < len(self._waiting) < self._flush_max:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._full.wait()
+            await happens(self._full, left)
 
     def _take(self) -> list[_Entry[Item, Result]]:
         """The next flush: at most one entry a key, later ones of a key stay in their order."""

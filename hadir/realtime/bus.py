@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from hadir import metrics
 from hadir.errors import ValkeyUnavailable
 from hadir.realtime.keys import Keys
 from hadir.realtime.valkey import LOST, Valkey, connect
+from hadir.realtime.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +168,7 @@ class Bus:
                 await self.send(self._own_channel, "canary", [str(self._canary)])
             except ValkeyUnavailable:
                 self._deaf()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(CANARY_S):
-                    await self._subscribed.wait()
+            await happens(self._subscribed, CANARY_S)
             sung = min(self._canaries.values(), default=None)
             if sung is not None and time.monotonic() - sung > CANARY_DEADLINE_S:
                 self._deaf()

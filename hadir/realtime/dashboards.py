@@ -19,6 +19,7 @@ from hadir.realtime.errand import Errand
 from hadir.realtime.messages import DASHBOARD_SENDS, CloseCode, encode
 from hadir.realtime.movers import Movers
 from hadir.realtime.peer import Login, Verify, greeting_of, new_dialogue, utc_now
+from hadir.realtime.waiting import happens
 from hadir.realtime.watch import Mark, Stream, Watcher, silent_dialogue
 
 FRAME_S = 0.5
@@ -163,9 +164,7 @@ class Dashboards:
 
     async def _run(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RECOUNT_S):
-                    await self._wake.wait()
+            await happens(self._wake, RECOUNT_S)
             if not self._open:
                 self._movers.clear()
                 self._wake.clear()

@@ -25,6 +25,7 @@ from hadir.realtime.presence import Revoke, Row
 from hadir.realtime.registry import Registry
 from hadir.realtime.transitions import Transitions
 from hadir.realtime.waiters import Waiters
+from hadir.realtime.waiting import happens
 from hadir.realtime.work import READ_AT_ONCE, WorkReader
 
 log = logging.getLogger(__name__)
@@ -135,10 +136,7 @@ class Feed:
         polled_at = 0.0
         while True:
             interval = INTERVAL_S if self._bus_up() else INTERVAL_WITHOUT_BUS_S
-            try:
-                async with asyncio.timeout(max(0.0, polled_at + interval - time.monotonic())):
-                    await self._wake.wait()
-            except TimeoutError:
+            if not await happens(self._wake, polled_at + interval - time.monotonic()):
                 self._all = True
             self._wake.clear()
             try:

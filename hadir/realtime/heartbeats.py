@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 
 from hadir import metrics
 from hadir.config import Config
@@ -16,6 +15,7 @@ from hadir.errors import PostgresUnavailable, ValkeyUnavailable
 from hadir.realtime.connection import Connection
 from hadir.realtime.mirror import BEATS_PER_SCRIPT, BeatAnswer, Mirror, chunks
 from hadir.realtime.registry import Registry
+from hadir.realtime.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -79,9 +79,7 @@ class Heartbeats:
 
     async def run(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._config.heartbeat_flush_s):
-                    await self._now.wait()
+            await happens(self._now, self._config.heartbeat_flush_s)
             self._now.clear()
             try:
                 await self.flush()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from hadir.db.pool import CONFLICTS
 from hadir.errors import StoreUnavailable
+from hadir.realtime.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,7 @@ class Timer:
 
     async def run(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
+            await happens(self._wake, LOOK_S)
             self._wake.clear()
             try:
                 while await self._work():
