@@ -161,6 +161,10 @@ class Liveness:
             if each.id in self._living and each.state != "starting" and each.id not in gone
         ]
 
+    def known_ids(self) -> list[str]:
+        """Instances that may hold sockets: those that live, and those that nobody has judged dead yet."""
+        return [each.id for each in self.instances if each.state != "starting"]
+
     def aged(self) -> list[Instance]:
         """All instances as last read, their ages as of now, this one's sockets too."""
         elapsed, sockets = time.monotonic() - self._read_at, self._sockets()

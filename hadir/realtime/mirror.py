@@ -237,12 +237,13 @@ class Mirror:
         return bool(await self._valkey.command("EXISTS", self._keys.instance(instance_id)))
 
     async def beats_by_age(
-        self, *, oldest_s: float | None, youngest_s: float, limit: int, warm: bool = False
+        self, *, oldest_s: float | None, youngest_s: float, limit: int, beaten: Iterable[str] = ()
     ) -> list[tuple[str, float]] | None:
-        """(id, age in seconds) of last beats, oldest first; None when the mirror is not seeded (`warm`: not warm)."""
+        """(id, age in seconds) of last beats, oldest first; None when the mirror is not seeded, or one of the instances
+        that must have `beaten` has not."""
         oldest = "" if oldest_s is None else math.ceil(oldest_s * 1000)
         args = [oldest, math.floor(youngest_s * 1000), limit]
-        leases = [self._keys.instance(instance_id) for instance_id in self._live_instances()] if warm else []
+        leases = map(self._keys.instance, beaten)
         flat = await self._valkey.run("beats", [self._keys.seeded, self._keys.heartbeats, *leases], args)
         if flat is None:
             return None

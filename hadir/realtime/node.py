@@ -181,6 +181,7 @@ class Node:
             is_leader=lambda: self.liveness.is_leader,
             ready_since=lambda: self.ready_since,
             leased_since=lambda: self.heartbeats.leased_since,
+            instances=lambda: self.liveness.known_ids(),
             changed=self.rows_changed,
         )
         self._wire()

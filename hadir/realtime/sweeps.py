@@ -47,6 +47,7 @@ class Sweeps:
         is_leader: Callable[[], bool],
         ready_since: Callable[[], float | None],
         leased_since: Callable[[], float | None],
+        instances: Callable[[], Sequence[str]],
         changed: Callable[[Sequence[Row]], None],
     ) -> None:
         self._config = config
@@ -57,6 +58,7 @@ class Sweeps:
         self._is_leader = is_leader
         self._ready_since = ready_since
         self._leased_since = leased_since
+        self._instances = instances
         self._changed = changed
         self._mirrored_at: float | None = None
         self._clock_offset: float | None = None
@@ -174,13 +176,16 @@ class Sweeps:
     async def find_stale(self) -> int | None:
         """Those whose beats stopped, by the mirror's word and the row's; aborts on any doubt about the mirror.
 
-        A new seed has the beats that Postgres knows: an instance that cannot reach it has yet to send its own.
+        A new seed has the beats that Postgres knows: an instance that cannot reach it has yet to send its own. One that
+        is silent and has no lease is judged first: its mitras get the long grace (R15).
         """
         since = self._leased_since()
         if since is None or time.monotonic() - since < self._config.heartbeat_interval_s:
             return None
-        stale_s = self._config.heartbeat_stale_s
-        candidates = await self._mirror.beats_by_age(oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, warm=True)
+        stale_s, beaten = self._config.heartbeat_stale_s, self._instances()
+        candidates = await self._mirror.beats_by_age(
+            oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, beaten=beaten
+        )
         if candidates is None:
             return None
         events = [(mitra_id, Stale(age)) for mitra_id, age in candidates]

@@ -185,21 +185,9 @@ async def kill_one(system: System, victim: Member, people: Simulation) -> list[S
     for mitra in lost:
         mitra.app.drop()
     await eventually(lambda: all(mitra.app.connected for mitra in left), 20)
-    # Its mitras become suspect before its row goes; where it is judged late, the sweep of silent ones comes first.
-    await eventually(lambda: is_gone(system, "i2"), 30)
     for mitra in lost:
-        assert not await is_counted(system, mitra)
+        await eventually(lambda mitra=mitra: buried(system, mitra), 30)  # type: ignore[misc]
     return lost
-
-
-async def is_gone(system: System, name: str) -> bool:
-    """Whether an instance was found dead."""
-    return not await system.sql.fetchval("SELECT count(*) FROM instances WHERE name = $1", name)
-
-
-async def is_counted(system: System, mitra: SimulatedMitra) -> bool:
-    asked = "SELECT is_online AND suspect_since IS NULL FROM mitra_presence WHERE mitra_id = $1"
-    return bool(await system.sql.fetchval(asked, mitra.person_id))
 
 
 async def buried(system: System, mitra: SimulatedMitra) -> bool:

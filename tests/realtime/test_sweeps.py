@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from hadir.dev.embedded import EmbeddedValkey
 from hadir.realtime.liveness import DEAD_S, Witness, is_dead
 from tests.support import eventually
+from tests.support.barriers import stopped
 from tests.support.system import FAST, SILENT, Account, System
 
 
@@ -97,6 +99,9 @@ async def test_the_stale_are_found_by_the_sweep_and_only_on_a_warm_mirror(
             "UPDATE mitra_presence SET last_heartbeat_at = now() - interval '1 minute' WHERE mitra_id = $1", mitra.id
         )
         await eventually(lambda: node.seeder.seed("periodic"))
+        since, interval_s = node.heartbeats.leased_since, node.config.heartbeat_interval_s
+        assert since is not None
+        await eventually(lambda: time.monotonic() - since > interval_s)  # before that it judges nobody anyway
         await system.valkey.delete(node.keys.instance(node.id))
         assert await node.sweeps.find_stale() is None, "an instance has not beaten again: nobody is judged"
         await eventually(node.mirror.counts)
@@ -177,6 +182,25 @@ async def test_a_killed_instances_mitras_are_suspect_within_its_proof_then_get_t
         await system.becomes(mitra, "offline", within=16)
         gone = await system.sql.fetchval("SELECT recorded_at FROM presence_log WHERE state = 'offline'")
         assert timedelta(seconds=11) <= gone - suspect < timedelta(seconds=13)
+
+
+async def test_a_dead_instances_mitras_are_left_to_whoever_judges_it_however_late(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    """Their beats are stale before that; but of those that only its sockets had, nobody knows."""
+    async with System(database, valkey.url) as system:
+        survivor, victim = await system.instance(), await system.process()
+        node, mitra = survivor.node, await system.account()
+        assert node is not None
+        await eventually(lambda: len(node.liveness.live_ids()) == 2, 10)
+        await system.phone(victim.served, mitra)
+        async with stopped(node.liveness, "_judge") as judge:
+            await victim.kill()
+            await judge.reached(20)
+            await eventually(lambda: len(node.liveness.live_ids()) == 1, 10)
+            assert await node.sweeps.find_stale() is None
+            assert await system.state(mitra) == "online"
+        assert (await system.becomes(mitra, "suspect"))["reason"] == "instance_died"
 
 
 @pytest.mark.parametrize("valkey_is", ["there", "gone"])
