@@ -128,6 +128,8 @@ class Sweeps:
         if self._transitions.waiting > EXPIRY_YIELDS_ABOVE:
             return None
         events = [(record["mitra_id"], Expire(record["version"])) for record in due[:EXPIRY_AT_ONCE]]
+        if not events:
+            return 0
         expired = [result for result in await self._submit(events) if result.outcome is Outcome.DONE]
         for result in expired:
             if result.row is not None:
@@ -186,8 +188,8 @@ class Sweeps:
         candidates = await self._mirror.beats_by_age(
             oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, beaten=beaten
         )
-        if candidates is None:
-            return None
+        if not candidates:
+            return None if candidates is None else 0
         events = [(mitra_id, Stale(age)) for mitra_id, age in candidates]
         found = sum(result.outcome is Outcome.DONE for result in await self._submit(events))
         metrics.STALE.inc(found)
