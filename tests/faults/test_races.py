@@ -216,7 +216,7 @@ async def test_who_comes_back_while_its_grace_is_being_ended_stays(database: str
                         way.heal()
                     await phone.ask(type="ping")
                     row = await system.becomes(mitra, "online", within=20)
-                await judge.transitions.join()
+                    await expiring.through()
                 assert (row["reason"], row["connection_id"]) == ("back", phone.hello["connection_id"])
                 assert [state for state, _ in await system.log_of(mitra)] == ["online", "suspect", "online"]
                 assert (await phone.ask(type="sync"))["state"]["online"] is True

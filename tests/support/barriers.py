@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Generator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Generic, TypeVar
 
 from tests.support import eventually
@@ -18,12 +18,26 @@ class Barrier:
     def __init__(self) -> None:
         self._opened = asyncio.Event()
         self.standing = 0
+        self._under_way = 0
 
     async def reached(self, within: float = 10.0) -> None:
         await eventually(lambda: self.standing, within)
 
     def open(self) -> None:
         self._opened.set()
+
+    async def through(self, within: float = 10.0) -> None:
+        """It opens, and whoever stood there has done what it was about to do."""
+        self.open()
+        await eventually(lambda: not self._under_way, within)
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
 
     async def stand(self) -> None:
         if not self._opened.is_set():
@@ -40,12 +54,13 @@ async def stopped(owner: object, name: str, *, behind: bool = False) -> AsyncIte
     barrier, call = Barrier(), getattr(owner, name)
 
     async def stopping(*args: Any, **kwargs: Any) -> Any:
-        if not behind:
-            await barrier.stand()
-        answer = await call(*args, **kwargs)
-        if behind:
-            await barrier.stand()
-        return answer
+        with barrier.passing():
+            if not behind:
+                await barrier.stand()
+            answer = await call(*args, **kwargs)
+            if behind:
+                await barrier.stand()
+            return answer
 
     setattr(owner, name, stopping)
     try:
