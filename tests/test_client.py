@@ -18,6 +18,7 @@ import pytest
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
+from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 
 from hadir.client import (
@@ -73,6 +74,11 @@ class Seat:
 
     async def say(self, kind: str, **fields: Any) -> None:
         await self.socket.send(orjson.dumps({"type": kind, **fields}), text=True)
+
+    def say_together(self, *kinds: str) -> None:
+        """In one segment: the second is there when the first is heard."""
+        frames = (Frame(Opcode.TEXT, orjson.dumps({"type": kind})) for kind in kinds)
+        self.socket.transport.write(b"".join(frame.serialize(mask=False) for frame in frames))
 
     def heard_types(self) -> list[str]:
         return [str(message["type"]) for message in self.heard]
@@ -470,6 +476,43 @@ async def test_frozen_it_neither_beats_nor_reads_and_thawed_it_goes_on(server: T
             await eventually(lambda: heard == ["hello", "config.updated"])
             await eventually(lambda: client.counters.beats > beats + 3)
             assert client.counters.opens == 1
+
+
+@pytest.mark.parametrize("first", ["frozen", "lost"])
+async def test_a_connection_that_a_frozen_app_loses_has_ended_whatever_it_had_yet_to_read(
+    server: TinyServer, first: str
+) -> None:
+    told: list[Event] = []
+
+    def hear(message: dict[str, Any]) -> None:
+        if message["type"] == "one":  # the other one is in its hands by now
+            (client.freeze if first == "frozen" else client.drop)()
+            (client.drop if first == "frozen" else client.freeze)()
+        assert message["type"] != "other"
+
+    async with connected(server, on_message=hear, on_event=told.append) as client:
+        server.seats[0].say_together("one", "other")
+        await eventually(lambda: ended(told) == [(1006, "network", Verdict.AGAIN)])
+
+
+async def test_thawed_and_frozen_again_at_once_it_keeps_its_connection(server: TinyServer) -> None:
+    heard: list[str] = []
+
+    def hear(message: dict[str, Any]) -> None:
+        heard.append(message["type"])
+        if message["type"] == "one":
+            client.freeze()
+            asyncio.get_running_loop().call_later(0.05, again)
+
+    def again() -> None:
+        client.thaw()
+        client.freeze()
+        asyncio.get_running_loop().call_later(0.05, client.thaw)
+
+    async with connected(server, on_message=hear) as client:
+        server.seats[0].say_together("one", "other")
+        await eventually(lambda: heard == ["hello", "one", "other"])
+        assert client.counters.opens == 1
 
 
 async def test_what_on_message_raises_comes_out_of_the_async_with(server: TinyServer) -> None:

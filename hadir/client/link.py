@@ -52,6 +52,9 @@ class Link:
         self.ended = asyncio.Event()
         self.closed_with: int | None = None
         self._closing = False
+        self._awake = asyncio.Event()
+        """Whether what was read may be heard: not while the client is frozen, unless the end has come."""
+        self._awake.set()
         self._began = self._beaten = began
         self.opening_s = time.monotonic() - began
         """From the start of connecting to `hello`."""
@@ -135,13 +138,16 @@ class Link:
     def abort(self) -> None:
         """Cuts the TCP connection, without a word."""
         self._socket.transport.abort()
+        self._awake.set()
 
     def freeze(self) -> None:
         """Leaves what the server sends in the kernel's buffers."""
         if not self._socket.transport.is_closing():
             self._socket.transport.pause_reading()
+            self._awake.clear()
 
     def thaw(self) -> None:
+        self._awake.set()
         if not self._socket.transport.is_closing():
             self._socket.transport.resume_reading()
 
@@ -174,7 +180,10 @@ class Link:
         try:
             while True:
                 frame = await self._socket.recv()
-                await self._habits.thawed.wait()
+                while not self._awake.is_set():  # thawed, it may be frozen again before we get here
+                    await self._awake.wait()
+                if not self._habits.thawed.is_set():
+                    return  # a frozen client hears nothing, not even what it had in hand when it was cut off
                 self._hear(parse(frame))
         except ConnectionClosed:
             return
