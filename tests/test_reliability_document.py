@@ -28,6 +28,10 @@ def test_the_tests_that_are_named_exist() -> None:
         assert name.partition("[")[0] in found, test
 
 
+def test_what_is_broken_on_purpose_is_there() -> None:
+    assert [pair.rule for pair in PAIRS if pair.sound not in (ROOT / pair.file).read_text()] == []
+
+
 def test_all_figures_have_their_place() -> None:
     for name in (*(f"deaths {profile}" for profile in PROFILES), "outage", "restart of Valkey"):
         again = with_figures(with_figures(TEXT, name, "figures of before"), name, "figures of today")

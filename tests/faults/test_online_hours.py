@@ -84,9 +84,8 @@ async def test_who_never_comes_back_behind_a_burial_is_paid_until_its_last_beat(
             assert len(held) > 1, "the seed of this test gives it some"
             beats = {mitra: mitra.app.counters.pongs for mitra in held}
             await eventually(lambda: all(mitra.app.counters.pongs > beats[mitra] + 2 for mitra in held), 10)
-            held = await held_by(system, "i2", held)
-            for mitra in held:
-                mitra.app.freeze()
+            held = await freeze_at(system, "i2", held)
+            assert held
             with fleet.members[1].frozen():
                 for mitra in held:
                     await eventually(lambda mitra=mitra: buried(system, mitra), 40)  # type: ignore[misc]
@@ -107,8 +106,8 @@ async def test_who_never_comes_back_behind_a_burial_is_paid_until_its_last_beat(
 
 async def switch_off_while_lost(system: System, fleet: Fleet, mitra: SimulatedMitra, attendance: Attendance) -> None:
     """Its connection is gone, and it says over HTTP that it goes before anybody holds it for gone."""
+    await freeze(mitra)
     mitra.app.drop()
-    mitra.app.freeze()
     await eventually(lambda: is_suspect(system, mitra))
     headers = {"Authorization": f"Bearer {await mitra._token()}"}
     answer = await system.http.post(f"{fleet.served[0].url}/api/mitra/status/offline", headers=headers)
@@ -143,10 +142,10 @@ async def live_through_everything(system: System, fleet: Fleet, people: Simulati
         mitra.app.drop()  # it comes back at once
     gone, silent = two(), two()
     for mitra in gone:
-        mitra.app.drop()
-        mitra.app.freeze()  # and stays away
+        await freeze(mitra)
+        mitra.app.drop()  # and stays away
     for mitra in silent:
-        mitra.app.freeze()
+        await freeze(mitra)
     for mitra in two():
         await switch(mitra, attendance, False)
     await asyncio.sleep(AWAY_S)
@@ -166,6 +165,26 @@ async def live_through_everything(system: System, fleet: Fleet, people: Simulati
     await eventually(lambda: nobody_is_suspect(system), 40)
 
 
+async def freeze(mitra: SimulatedMitra) -> None:
+    """Between two beats: of one that is under way only the server would know."""
+
+    def beats_are_answered() -> bool:
+        return mitra.app.connected and not mitra.app._newest._replies  # type: ignore[union-attr]
+
+    await eventually(beats_are_answered, 20)
+    mitra.app.freeze()
+
+
+async def freeze_at(system: System, name: str, mitras: Iterable[SimulatedMitra]) -> list[SimulatedMitra]:
+    """Freezes those who are at this instance, before anything else happens to it: none of them moves any more."""
+    for mitra in mitras:
+        await freeze(mitra)
+    held = await held_by(system, name, mitras)
+    for mitra in set(mitras) - set(held):
+        mitra.app.thaw()
+    return held
+
+
 async def switch(mitra: SimulatedMitra, attendance: Attendance, online: bool) -> None:
     await mitra.app.set_status(online)
     attendance.switched(mitra.person_id, online, time.time())
@@ -177,10 +196,9 @@ async def kill_one(system: System, victim: Member, people: Simulation) -> list[S
     assert len(held) > 2, "the seed of this test gives it some"
     beats = {mitra: mitra.app.counters.pongs for mitra in held}
     await eventually(lambda: all(mitra.app.counters.pongs > beats[mitra] + 2 for mitra in held), 10)
-    held = await held_by(system, "i2", held)
-    lost, left = held[:2], held[2:]
-    for mitra in lost:  # before anything else happens: none of them moves any more
-        mitra.app.freeze()
+    lost = await freeze_at(system, "i2", held[:2])
+    assert lost
+    left = [mitra for mitra in held if mitra not in lost]
     await victim.kill()
     for mitra in lost:
         mitra.app.drop()
