@@ -9,6 +9,7 @@ import pytest
 
 from hadir.realtime import presence
 from hadir.realtime.presence import (
+    CLAIM_LATE,
     AuthSession,
     Claim,
     Close,
@@ -267,6 +268,8 @@ def test_what_is_from_before_the_clock_was_set_back_says_nothing_about_when() ->
     ahead = NOW + timedelta(hours=1)
     row = after(replace(ONLINE, claimed_at=ahead, last_heartbeat_at=ahead), Claim("c2", "i2", SID)).row
     assert (row.connection_id, row.claimed_at) == ("c2", NOW)
+    late = after(replace(ONLINE, claimed_at=ahead), Claim("c2", "i2", SID), ago_s=CLAIM_LATE.total_seconds() + 1).row
+    assert late.connection_id == "c2"
     silent = after(replace(ONLINE, last_heartbeat_at=ahead), Stale(70)).row
     assert (silent.state, silent.last_heartbeat_at) == (State.SUSPECT, NOW - timedelta(seconds=70))
     assert after(replace(ONLINE, last_heartbeat_at=ahead), Stale(50)).outcome is Outcome.UNCHANGED

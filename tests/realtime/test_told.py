@@ -291,7 +291,7 @@ STEPS = st.tuples(st.sampled_from(["change", "ask", "messages", "deliver"]), st.
 
 
 @settings(deadline=None, max_examples=500, suppress_health_check=[HealthCheck.too_slow])
-@given(st.sampled_from(KINDS), st.lists(STEPS, max_size=40))
+@given(st.sampled_from(KINDS), st.lists(STEPS, min_size=12, max_size=40))
 def test_readings_in_any_order_tell_everything_once_and_in_order(
     kinds: tuple[str, ...], steps: list[tuple[str, int]]
 ) -> None:
