@@ -75,7 +75,7 @@ class Both:
         keys = [*names.sets_of_ids, names.seed_lease, *map(names.capacity, mitras), *map(names.heartbeat, mitras)]
         columns: list[list[Any]] = [
             mitras,
-            [dice.randint(1, 30) for _ in mitras],
+            [self._version(mitra) for mitra in mitras],
             [dice.randint(0, 1) for _ in mitras],
             [dice.choice(["online", "suspect", "offline"]) for _ in mitras],
             [dice.randint(0, 2) for _ in mitras],
@@ -83,7 +83,7 @@ class Both:
             [dice.choice([0, 1_700_000_000]) for _ in mitras],
             [self._owner() for _ in mitras],
             [dice.randrange(2 * STALE) for _ in mitras],
-            [dice.randint(0, 1) for _ in mitras],
+            [dice.choice(["", "", dice.randrange(2 * STALE)]) for _ in mitras],
         ]
         args = [STALE, dice.choice(["", "", "t1", "t2"]), *(each for column in columns for each in column)]
         await self.run("apply", keys, args)
@@ -149,6 +149,11 @@ class Both:
         keys = [names.seed_lease, names.seeded, *map(names.instance, INSTANCES), *names.sets_of_ids, names.snapshot]
         if self.dice.random() < 0.1:
             await self.run("wipe", keys, [self.dice.choice(["", "t1", "t2"])])
+
+    def _version(self, mitra: str) -> int:
+        """The one that is held, the next one, or an older one."""
+        held = int(self.twin.values.get(self.keys.versions, {}).get(mitra, 1))
+        return self.dice.choice([held, held + 1, held + 1, self.dice.randint(1, held)])
 
     def _owner(self) -> str:
         return self.dice.choice(["", "a c1", "a c2", "b c3", "- http:s"])

@@ -34,6 +34,14 @@ def iso(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class Versions(dict[str, str]):
+    """Of rows, as the mirror has them."""
+
+    def __setitem__(self, mitra_id: str, version: str) -> None:
+        assert int(version) >= int(self.get(mitra_id, 0)), f"R2: {mitra_id} goes back to version {version}"
+        super().__setitem__(mitra_id, version)
+
+
 class Database:
     """Keys with their values (str, set, dict: a hash or a sorted set) and when they expire (ms)."""
 
@@ -147,7 +155,7 @@ class Database:
             self._members(keys[1]),
             *map(self._hash, keys[2:5]),
         )
-        versions, owners = self._hash(keys[5]), self._hash(keys[6])
+        versions, owners = self.values.setdefault(keys[5], Versions()), self._hash(keys[6])
         stale, token = args[0], args[1]
         if token != "" and self.get(now, keys[7]) != token:
             return None
