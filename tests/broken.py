@@ -5,6 +5,7 @@ Each pair is (rule, file, what stands there, what it becomes, the test that must
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 240
+MODEL_STEPS = "2000000"
+"""More than tests take: two mechanisms keep some rules, and a storm has to take one of them away first."""
 
 
 class Pair(NamedTuple):
@@ -516,8 +519,6 @@ PAIRS = [
          "if held[n] and tonumber(held[n]) > tonumber(version) then",
          "if held[n] and tonumber(held[n]) >= tonumber(version) then",
          "tests/model/test_twin.py::test_the_twin_does_what_the_scripts_do"),
-    Pair("model: a reclaim", f"{RT}/presence.py", "    return Decision(Outcome.BACK, back, beat=True)",
-         "    return Decision(Outcome.UNCHANGED, row)", STORMS),
     Pair("model: silence", f"{RT}/dialogue.py", "if now >= self.last_beat + self._stale_s:", "if False:", STORMS),
     Pair("model: all beat again", f"{RT}/heartbeats.py",
          "        everyone = [held for held in self._registry if held.wants_online]\n        if await",
@@ -525,11 +526,12 @@ PAIRS = [
     Pair("model: the leader applies", f"{RT}/feed.py", "            if new and leads:", "            if False:",
          STORMS),
     Pair("model: what Valkey missed", f"{RT}/mirror.py", "self._failed.update(mitra_ids)", "pass", STORMS),
-    Pair("model: a claim that had to wait", f"{RT}/presence.py", "_had_to_wait(when, row.claimed_at)",
-         "_had_to_wait(when, row.claimed_at - CLAIM_LATE)", STORMS),
-    Pair("model: a cold seed begins from nothing", f"{RT}/seeding.py",
+    Pair("R3 a claim that came after the owner", f"{RT}/presence.py", "_had_to_wait(when, row.claimed_at)",
+         "_had_to_wait(when, row.claimed_at - CLAIM_LATE)",
+         f"{PRESENCE}::test_a_claim_that_had_to_wait_gives_way_to_a_newer_owner"),
+    Pair("R9 a cold seed begins from nothing", f"{RT}/seeding.py",
          'if not await self._mirror.wipe(token, [record["id"] for record in instances]):', "if False:",
-         STORMS),
+         f"{MIRROR}::test_a_cold_mirror_is_seeded_from_nothing"),
     Pair("HTTP has the time to beat again", f"{RT}/mirror.py",
          "*[round(self._unheard_age_s(reading, row) * 1000)", "*[round(reading.age_s(row) * 1000)",
          f"{MIRROR}::test_a_mitra_over_http_has_time_to_beat_again_whoever_applies_it_to_an_empty_mirror"),
@@ -566,7 +568,7 @@ PAIRS = [
          "tests/db/test_pool.py::test_locks_of_a_transaction_that_stands_still_are_given_back"),
     Pair("beats reach Postgres while the mirror is not warm", f"{RT}/heartbeats.py",
          "        self.warm = await self._is_warm()", "        self.warm = self._mirror._valkey.available",
-         f"{LOAD}::test_an_instance_is_cut_off_from_valkey[blackhole]"),
+         f"{AWAY}::test_beats_go_to_postgres_while_another_instance_has_yet_to_beat"),
     Pair("nobody was silent while nobody listened", f"{RT}/node.py", "            if stood_still:",
          "            if False:", f"{LOAD}::test_an_instance_freezes_and_comes_back_after_its_grace"),
     Pair("R12 a socket that has ended is gone", "hadir/realtime/peer.py",
@@ -920,8 +922,9 @@ def passes(test: str, copy: Path) -> bool | None:
 def _run(test: str, copy: Path) -> bool | None:
     """Whether a test passes; None: it could not be run, or nobody knows after so long."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", test]
+    patient = os.environ | {"HADIR_TEST_MODEL": MODEL_STEPS}
     try:
-        run = subprocess.run(command, cwd=copy, capture_output=True, timeout=SECONDS, check=False)
+        run = subprocess.run(command, cwd=copy, capture_output=True, timeout=SECONDS, check=False, env=patient)
     except subprocess.TimeoutExpired:
         return None
     return {0: True, 1: False}.get(run.returncode)

@@ -110,6 +110,28 @@ async def test_beats_go_to_postgres_while_valkey_is_away(database: str, valkey: 
             valkey.thaw()
 
 
+async def test_beats_go_to_postgres_while_another_instance_has_yet_to_beat(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    """The mirror is warm for nobody then, and everybody counts in Postgres."""
+    async with System(database, valkey.url) as system:
+        served = await system.instance(**LONG, HEARTBEAT_MIRROR_INTERVAL_SECONDS="600")
+        mitra = await system.account()
+        phone = await system.phone(served, mitra)
+        await system.available(served, 1)
+        before = (await system.row(mitra))["last_heartbeat_at"]
+        other = "INSERT INTO instances (id, name, version, state) VALUES ('cut off', 'i', '0', 'ready')"
+        await system.sql.execute(other)
+        await phone.ask(type="ping")
+
+        async def written() -> bool:
+            return bool((await system.row(mitra))["last_heartbeat_at"] > before)
+
+        await eventually(written)
+        assert served.node is not None
+        assert served.node.valkey.available
+
+
 async def test_a_write_whose_mirroring_failed_is_made_up_for(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance(**LONG)

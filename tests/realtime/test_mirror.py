@@ -182,6 +182,26 @@ async def test_a_mirror_that_was_seeded_for_another_run_is_cold(database: str, v
         await eventually(served.node.mirror.counts)
 
 
+async def test_a_cold_mirror_is_seeded_from_nothing(database: str, valkey: EmbeddedValkey) -> None:
+    """What an old replica has: a beat by another clock would keep a mitra for ever."""
+    async with System(database, valkey.url) as system:
+        served, mitra = await system.instance(), await system.account()
+        assert served.node is not None
+        await system.phone(served, mitra)
+        ahead = (time.time() + 3600) * 1000
+        for key in ("mitras:heartbeats", "mitras:available"):
+            await system.valkey.zadd(key, {mitra.id: ahead})
+        await system.valkey.set("mirror:seeded", "0" * 40)
+
+        async def seeded_anew() -> bool:
+            return await system.valkey.get("mirror:seeded") not in (None, "0" * 40)
+
+        await eventually(seeded_anew)
+        assert await system.valkey.zscore("mitras:heartbeats", mitra.id) < ahead
+        await system.available(served, 1)
+        assert await system.valkey.zscore("mitras:available", mitra.id) < ahead
+
+
 async def test_drift_is_healed_by_the_reseed(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
         served = await system.instance()
