@@ -80,6 +80,8 @@ PAIRS = [
          f"{SWEEPS}::test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go"),
     Pair("R5 a hold ends", f"{RT}/sweeps.py", "(held_s or 0.0) < self._config.auto_offline_hold_s", "True",
          f"{SWEEPS}::test_a_hold_ends_by_itself"),
+    Pair("R13 who cannot be judged stops no sweep", f"{RT}/liveness.py", "each.age_s < UNJUDGED_S", "True",
+         f"{SWEEPS}::test_an_instance_that_nobody_can_judge_keeps_the_sweep_waiting_for_a_minute"),
     Pair("R15 who is judged late has its long grace", f"{RT}/node.py",
          "instances=lambda: self.liveness.known_ids()", "instances=lambda: self.liveness.live_ids()",
          f"{SWEEPS}::test_a_dead_instances_mitras_are_left_to_whoever_judges_it_however_late"),

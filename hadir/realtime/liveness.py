@@ -26,6 +26,8 @@ BEAT_S = 3.0
 JUDGE_S = 1.0
 DEAD_S = 12.0
 DEAD_WITHOUT_VALKEY_S = 60.0
+UNJUDGED_S = 60.0
+"""A silent instance whose death nobody can prove, or write down, is waited for by the sweep of its mitras no longer."""
 LEASE_NAME = "sweeps"
 LEASE_TAKE_S = 1.0
 LEASE_S = 4.0
@@ -162,8 +164,12 @@ class Liveness:
         ]
 
     def known_ids(self) -> list[str]:
-        """Instances that may hold sockets: those that live, and those that nobody has judged dead yet."""
-        return [each.id for each in self.instances if each.state != "starting"]
+        """Instances that may hold sockets: those that live, and those that somebody has yet to judge dead."""
+        return [
+            each.id
+            for each in self.instances
+            if each.state != "starting" and (each.age_s < UNJUDGED_S or each.id in self._living)
+        ]
 
     def aged(self) -> list[Instance]:
         """All instances as last read, their ages as of now, this one's sockets too."""

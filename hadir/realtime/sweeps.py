@@ -188,8 +188,12 @@ class Sweeps:
         candidates = await self._mirror.beats_by_age(
             oldest_s=None, youngest_s=stale_s, limit=STALE_AT_ONCE, beaten=beaten
         )
+        if candidates is None:
+            why = "the mirror is cold, or a silent instance has yet to be judged"
+            log.info("sweep.aborted", extra={"sweep": "find_stale", "error": why})
+            return None
         if not candidates:
-            return None if candidates is None else 0
+            return 0
         events = [(mitra_id, Stale(age)) for mitra_id, age in candidates]
         found = sum(result.outcome is Outcome.DONE for result in await self._submit(events))
         metrics.STALE.inc(found)

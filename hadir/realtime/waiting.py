@@ -11,5 +11,5 @@ async def happens(event: asyncio.Event, within_s: float) -> bool:
         async with asyncio.timeout(max(0.0, within_s)):
             await event.wait()
     except TimeoutError:
-        return False
+        return event.is_set()  # both may come at once
     return True

@@ -203,6 +203,27 @@ async def test_a_dead_instances_mitras_are_left_to_whoever_judges_it_however_lat
         assert (await system.becomes(mitra, "suspect"))["reason"] == "instance_died"
 
 
+async def test_an_instance_that_nobody_can_judge_keeps_the_sweep_waiting_for_a_minute(
+    database: str, valkey: EmbeddedValkey
+) -> None:
+    """Its burial cannot be written while somebody holds a row of its mitras."""
+    async with System(database, valkey.url) as system:
+        node = (await system.instance()).node
+        assert node is not None
+
+        async def sweeps() -> bool:
+            await node.liveness.beat()
+            return await node.sweeps.find_stale() is not None
+
+        await eventually(sweeps)
+        async with stopped(node.liveness, "_judge"):
+            silent = "INSERT INTO instances (id, name, version, state, beat_at) VALUES ('b', 'b', '0', 'ready', {})"
+            await system.sql.execute(silent.format("now() - interval '30 s'"))
+            assert not await sweeps()
+            await system.sql.execute("UPDATE instances SET beat_at = now() - interval '61 s' WHERE id = 'b'")
+            assert await sweeps()
+
+
 @pytest.mark.parametrize("valkey_is", ["there", "gone"])
 async def test_a_killed_instances_mitras_were_there_until_their_last_beat(
     database: str, valkey: EmbeddedValkey, valkey_is: str
