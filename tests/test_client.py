@@ -568,7 +568,7 @@ async def test_it_tells_of_a_final_code_and_of_an_older_connections_end() -> Non
 
 
 async def test_it_tells_how_old_its_last_answered_beat_was_and_of_freezes(server: TinyServer) -> None:
-    server.interval_s = 0.05
+    server.interval_s = 0.25
     told: list[Event] = []
     async with connected(server, on_event=told.append) as client:
         await eventually(lambda: client.counters.pongs > 3)

@@ -147,10 +147,11 @@ class Dashboards:
         return self._board.fields | {"activity": self._board.activity.until(self.mark.activity)}
 
     def hello(self, watcher: Watcher) -> str:
+        common = greeting_of(self._config, watcher.session)
+        hello = encode("hello", instance=self._instance_id, role=watcher.role, **common, nulls=self._snapshot())
         watcher.not_before = time.monotonic() + FRAME_S
         asyncio.get_running_loop().call_later(FRAME_S + QUIET_ROUND_S, self.wake)  # what it was not told till then
-        common = greeting_of(self._config, watcher.session)
-        return encode("hello", instance=self._instance_id, role=watcher.role, **common, nulls=self._snapshot())
+        return hello
 
     def state(self, re: str | None) -> str:
         return encode("sync", re=re, server_time=utc_now(), nulls=self._snapshot())
@@ -182,7 +183,7 @@ class Dashboards:
         told = [watcher for watcher in self if self._tell(watcher, at, before, frame)]
         if frame is None and not told:
             return False
-        self._sent_at = at
+        self._sent_at = time.monotonic()  # the last one was told: telling takes time, too
         if told and (self._movers.due or any(each.told != self.mark for each in told)):
             self.wake()
         return True

@@ -134,7 +134,7 @@ async def test_a_deadlock_reaches_the_caller(postgres: Postgres) -> None:
 async def test_one_statement_that_met_another_in_a_deadlock_is_repeated(postgres: Postgres, database: str) -> None:
     await postgres.execute("CREATE TABLE t AS SELECT n, 0 AS times FROM generate_series(1, 2) AS n")
     await postgres.execute(
-        "CREATE FUNCTION twice() RETURNS int LANGUAGE plpgsql AS $$ BEGIN "
+        "CREATE FUNCTION twice() RETURNS int LANGUAGE plpgsql SET deadlock_timeout = '3s' AS $$ BEGIN "
         "UPDATE t SET times = times + 1 WHERE n = 1; UPDATE t SET times = times + 1 WHERE n = 2; RETURN 1; END $$"
     )
     async with another(database) as other:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -127,7 +128,7 @@ async def test_a_flush_that_is_cancelled_wrote_everything_or_nothing_and_may_be_
 
 
 def claim(node: Node, mitra: Account) -> Request:
-    return Request(mitra.id, Claim(f"of {mitra.id}", node.id, mitra.sid, True), 0.0)
+    return Request(mitra.id, Claim(f"of {mitra.id}", node.id, mitra.sid, True), time.monotonic())
 
 
 @WHEN

@@ -164,7 +164,12 @@ async def test_both_clients_from_an_offer_to_the_end(database: str, valkey: Embe
             assert early["error"]["code"] == "wrong_state"
             url = f"{served.inner_url}/api/internal/sessions/{session}/paid"
             await system.http.post(url, headers=operator.bearer)
-            await eventually(lambda: {each.state["sessions"][0]["status"] for each in (taker, asker)} == {"active"})
+
+            def begun() -> bool:
+                told = [[each["status"] for each in app.state["sessions"]] for app in (taker, asker)]
+                return told == [["active"], ["active"]]
+
+            await eventually(begun)
             said = (await asker.call("sendMessage", session, "Halo"))["value"]
             assert (said["seq"], said["body"]) == (1, "Halo")
             await eventually(lambda: taker.state["sessions"][0]["messages"] == 1)

@@ -169,10 +169,12 @@ async def test_an_instance_that_could_not_read_at_first_tells_no_history_as_news
         served, viewer = await system.instance(), await system.account("viewer")
         await paid(system, *(f"old-{n}" for n in range(60)))
         assert served.node is not None
+        board = served.node.board
         async with cut_off_from_postgres(served.node):
             view = await dashboard(system, served, viewer)
             assert view.hello["activity"] == []
         await eventually(lambda: any(each.get("sessions") for each in view.received), 10)
+        await eventually(lambda: board.activity._read_at is not None)  # what was there is history by now
         await paid(system, "new")
         await eventually(lambda: news_of(view), 10)
         assert [each["subject"] for each in news_of(view)] == ["new"]

@@ -20,8 +20,9 @@ async def post(system: System, url: str, account: Account, body: Any = None, **h
 
 async def test_the_beacon_says_its_truth_and_its_age(database: str, valkey: EmbeddedValkey) -> None:
     async with System(database, valkey.url) as system:
-        served = await system.instance(BEACON_CACHE_SECONDS="5")
-        await eventually(lambda: served.node.mirror.counts())  # type: ignore[union-attr]
+        served, other = [await system.instance(BEACON_CACHE_SECONDS="5") for _ in range(2)]
+        for each in (served, other):
+            await eventually(each.node.mirror.counts)  # type: ignore[union-attr]
         answer = await system.http.get(f"{served.url}/api/beacon")
         body = answer.json()
         assert set(body) == {"available", "online", "as_of", "max_age_s", "state"}
@@ -31,7 +32,6 @@ async def test_the_beacon_says_its_truth_and_its_age(database: str, valkey: Embe
         for known in known_as(answer.headers["etag"]):
             again = await system.http.get(f"{served.url}/api/beacon", headers={"If-None-Match": known})
             assert (again.status_code, again.content) == (304, b"")
-        other = await system.instance(BEACON_CACHE_SECONDS="5")
         assert (await system.http.get(f"{other.url}/api/beacon")).json() == body, "one count for the whole cluster"
 
 

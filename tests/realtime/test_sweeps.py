@@ -181,7 +181,7 @@ async def test_a_killed_instances_mitras_are_suspect_within_its_proof_then_get_t
         assert (await system.beacon(survivor))["online"] == 1
         await system.becomes(mitra, "offline", within=16)
         gone = await system.sql.fetchval("SELECT recorded_at FROM presence_log WHERE state = 'offline'")
-        assert timedelta(seconds=11) <= gone - suspect < timedelta(seconds=13)
+        assert timedelta(seconds=11) <= gone - row["suspect_since"] < timedelta(seconds=13)
 
 
 async def test_a_dead_instances_mitras_are_left_to_whoever_judges_it_however_late(
