@@ -57,7 +57,7 @@ async def test_every_answer_is_counted_whatever_comes_between(tmp_path: Path) ->
         opened = await load("open 3 1000")
         assert (opened["opened"], opened["failed"]) == (3, 0)
         beaten = await load("beat 300 2")
-        assert beaten["answered"] == beaten["sent"] >= 100
+        assert beaten["answered"] == beaten["sent"] >= 400
         assert 0 < beaten["p50_ms"] <= beaten["p99_ms"] <= beaten["max_ms"] < 5_000
         assert beaten["lost"] == 0
 

@@ -97,7 +97,7 @@ async def dev(folder: Path, *arguments: str, environment: dict[str, str] | None 
         )
     running = Dev(process, output, port)
     try:
-        await eventually(lambda: LAST_LINE in running.said() or process.poll() is not None, within=4 * READY_S)
+        await eventually(lambda: LAST_LINE in running.said() or process.poll() is not None, within=READY_S)
         assert process.poll() is None, running.said()
         yield running
     finally:
