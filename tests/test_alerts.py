@@ -87,8 +87,7 @@ async def test_a_real_scrape_raises_what_is_wrong_and_nothing_else(
         well = await scraped(system, served, "hadir_leader 1.0", "hadir_mirror_warm 1.0", "hadir_bus_up 1.0")
         raises(tmp_path, well, ())
         phones = [await system.phone(served, mitra) for mitra in await system.accounts(30)]
-        for phone in phones[:12]:
-            phone.cut()
+        await system.lose_at_once(phones[:12])
         await scraped(system, served, "hadir_expiry_held 12.0")
         valkey.freeze()
         away = await scraped(system, served, "hadir_expiry_hold_active 1.0", "hadir_valkey_circuit_open 1.0")

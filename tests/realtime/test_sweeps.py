@@ -23,8 +23,7 @@ async def test_many_graces_that_end_at_once_are_held_until_an_operator_lets_go(
         operator = await system.account("operator")
         mitras = await system.accounts(30)
         phones = [await system.phone(served, mitra) for mitra in mitras]
-        for phone in phones[:12]:
-            phone.cut()
+        await system.lose_at_once(phones[:12])
         url = f"{served.inner_url}/metrics"
 
         async def held() -> bool:
@@ -50,9 +49,7 @@ async def test_a_hold_ends_by_itself(database: str, valkey: EmbeddedValkey) -> N
     async with System(database, valkey.url) as system:
         served = await system.instance(MITRA_AUTO_OFFLINE_HOLD_SECONDS="2")
         mitras = await system.accounts(25)
-        for phone in [await system.phone(served, mitra) for mitra in mitras]:
-            phone.cut()
-        await system.becomes(mitras[0], "suspect")
+        await system.lose_at_once([await system.phone(served, mitra) for mitra in mitras])
         await system.becomes(mitras[0], "offline", within=12)
         record = await system.sql.fetchrow(
             "SELECT max(recorded_at) FILTER (WHERE state = 'suspect') AS lost, "
@@ -378,8 +375,7 @@ async def test_who_loses_the_lead_no_longer_says_what_only_the_leader_knows(
     async with System(database, valkey.url, FAST | {"MITRA_HEARTBEAT_STALE_SECONDS": "40"}) as system:
         served = await system.instance()
         phones = [await system.phone(served, mitra) for mitra in await system.accounts(30)]
-        for phone in phones[:12]:
-            phone.cut()
+        await system.lose_at_once(phones[:12])
         held, done = "hadir_expiry_held 12.0", 'hadir_sweep_done_timestamp_seconds{sweep="expire"}'
 
         async def said(*lines: str) -> bool:

@@ -305,6 +305,20 @@ class System:
         assert found is not None
         return found
 
+    async def lose_at_once(self, phones: Sequence[Phone]) -> None:
+        """Cuts phones; their graces begin at one moment, so that no look of a sweep falls between their ends."""
+        for phone in phones:
+            phone.cut()
+
+        async def suspected() -> bool:
+            count: int = await self.sql.fetchval("SELECT count(*) FROM mitra_presence WHERE suspect_since IS NOT NULL")
+            return count == len(phones)
+
+        await eventually(suspected)
+        await self.sql.execute(
+            "UPDATE mitra_presence SET suspect_since = now(), version = version + 1 WHERE suspect_since IS NOT NULL"
+        )
+
     async def log_of(self, account: Account) -> list[tuple[str, str]]:
         """(state, reason) of every change, in order."""
         records = await self.sql.fetch(
